@@ -1,0 +1,143 @@
+"""NumPy's side of the border: moments, distinct rows, containers, bounded batches."""
+
+import sys
+
+import numpy as np
+import torch
+
+CHUNK_VALUES = 1 << 20  # values handled at once where a copy must be made: 8 MB of float64
+
+
+def row_chunks(n_rows, n_values_per_row, limit=CHUNK_VALUES):
+    """Yield slices that cover `n_rows` rows, each of about `limit` values at most."""
+    step = max(1, limit // max(1, n_values_per_row))
+    for start in range(0, n_rows, step):
+        yield slice(start, min(start + step, n_rows))
+
+
+def distinct_rows(X, weight):
+    """Merge equal rows and sort them, adding up their weights.
+
+    A set of weighted rows has one such form, so whatever is computed from it depends neither on
+    the order of the rows nor on whether a row is repeated or weighted. The order is that of the
+    values, column by column, so a change of units keeps it. NaN counts as a value.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_rows, n_features)
+    weight : ndarray of shape (n_rows,)
+
+    Returns
+    -------
+    rows : ndarray of shape (n_distinct, n_features)
+    weight : ndarray of shape (n_distinct,)
+    """
+    missing = np.isnan(X)
+    filled = np.where(missing, 0.0, X) + 0.0  # + 0.0 turns -0.0 into 0.0
+    keys = np.hstack([filled, missing]) if missing.any() else filled
+    order = np.lexsort(keys.T[::-1])
+    keys = keys[order]
+    first = np.r_[True, (keys[1:] != keys[:-1]).any(axis=1)]
+    starts = np.flatnonzero(first)
+    return X[order[starts]], np.add.reduceat(weight[order], starts)
+
+
+def moments(X, weight=None):
+    """Return the weighted mean and standard deviation of each column's observed cells.
+
+    Computed in float64 and in chunks, shifted by the first chunk's mean, so neither the type nor
+    the offset of X matters. A column without a spread has standard deviation 0, one without an
+    observed cell has mean NaN.
+
+    Returns
+    -------
+    mean, std : ndarray of shape (n_features,)
+    """
+    n, d = X.shape
+    shift, total, first, second = None, np.zeros(d), np.zeros(d), np.zeros(d)
+    for rows in row_chunks(n, d):
+        chunk = np.asarray(X[rows], dtype=np.float64)
+        w = np.ones(len(chunk)) if weight is None else weight[rows]
+        seen = ~np.isnan(chunk)
+        w = np.where(seen, w[:, None], 0.0)
+        chunk = np.where(seen, chunk, 0.0)
+        if shift is None:
+            shift = _divide((w * chunk).sum(axis=0), w.sum(axis=0), 0.0)
+        chunk = (chunk - shift) * (w > 0)
+        total += w.sum(axis=0)
+        first += (w * chunk).sum(axis=0)
+        second += (w * chunk * chunk).sum(axis=0)
+    offset = _divide(first, total, np.nan)
+    variance = _divide(second, total, 0.0) - np.nan_to_num(offset) ** 2
+    mean = shift + offset
+    std = np.sqrt(np.maximum(variance, 0.0))
+    rounding = 10 * np.finfo(X.dtype if X.dtype.kind == "f" else np.float64).eps
+    std[std <= rounding * np.abs(np.nan_to_num(mean))] = 0.0
+    return mean, std
+
+
+def _divide(a, b, otherwise):
+    return np.divide(a, b, out=np.full_like(a, otherwise), where=b > 0)
+
+
+class Container:
+    """Remember which kind of table came in, to give the same kind back."""
+
+    def __init__(self, X):
+        self.kind = None
+        for library in ("pandas", "polars"):
+            frame = getattr(sys.modules.get(library), "DataFrame", None)
+            if frame is not None and isinstance(X, frame):
+                self.kind = library
+        self.columns = list(X.columns) if self.kind else None
+
+    def wrap(self, values):
+        """Return the array `values` of shape (n_rows, n_features) as that kind of table."""
+        if self.kind is None:
+            return values
+        if self.kind == "pandas":
+            import pandas
+
+            return pandas.DataFrame(values, columns=self.columns)
+        import polars
+
+        return polars.DataFrame(values, schema=self.columns)
+
+
+def is_auto(value):
+    """Whether a parameter is the string "auto"."""
+    return isinstance(value, str) and value == "auto"
+
+
+def torch_dtype(dtype):
+    """Return torch's name of a NumPy type."""
+    return torch.from_numpy(np.empty(0, dtype)).dtype
+
+
+@torch.no_grad()
+def apply_to_rows(function, X, module, copies=1):
+    """Apply a function of tensors to all rows of X, a bounded number at a time.
+
+    Parameters
+    ----------
+    function : callable
+        Maps (B, n_features) to (B, ...), both on the device of `module`.
+    X : ndarray of shape (n_rows, n_features)
+    module : nn.Module
+        Whose widest layer tells how much memory a row takes.
+    copies : int, default=1
+        How many times `function` holds each row.
+
+    Returns
+    -------
+    ndarray of shape (n_rows, ...)
+    """
+    device = next(module.parameters()).device
+    width = max(size for p in module.parameters() for size in p.shape)
+    out = None
+    for rows in row_chunks(len(X), copies * width):
+        part = function(torch.tensor(X[rows], device=device)).cpu().numpy()
+        if out is None:
+            out = np.empty((len(X), *part.shape[1:]), part.dtype)
+        out[rows] = part
+    return out

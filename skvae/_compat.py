@@ -1,0 +1,61 @@
+"""All that is private to scikit-learn or absent from some of its supported versions."""
+
+from sklearn.base import _fit_context as fit_context
+from sklearn.utils._param_validation import Interval, StrOptions
+
+try:
+    from sklearn.callback import CallbackSupportMixin, with_callbacks
+except ImportError:  # scikit-learn < 1.9
+
+    class CallbackSupportMixin:  # type: ignore[no-redef]
+        """Stand-in without callbacks."""
+
+    def with_callbacks(method):
+        """Return the method itself."""
+        return method
+
+
+__all__ = [
+    "CallbackSupportMixin",
+    "EpochCallbacks",
+    "Interval",
+    "StrOptions",
+    "fit_context",
+    "with_callbacks",
+]
+
+
+class EpochCallbacks:
+    """Tell scikit-learn's callbacks (1.9 on) where a fit stands; does nothing below 1.9.
+
+    Parameters
+    ----------
+    estimator : CallbackSupportMixin
+    X : ndarray
+        Training rows, shown to the callbacks.
+    n_epochs : int
+        Epochs at most.
+    attributes : callable
+        Returns the fitted attributes of the moment.
+    """
+
+    def __init__(self, estimator, X, n_epochs, attributes):
+        self.task = None
+        if hasattr(CallbackSupportMixin, "set_callbacks"):
+            self.task = estimator._init_callback_context(max_subtasks=n_epochs)
+            self.task.call_on_fit_task_begin(estimator=estimator, X=X)
+        self.watched = self.task is not None and bool(getattr(estimator, "_skl_callbacks", None))
+        self.given = {"estimator": estimator, "X": X, "reconstruction_attributes": attributes}
+
+    def on_epoch(self, record):
+        """Report one epoch; return whether a callback wants to stop."""
+        if not self.watched:
+            return False
+        epoch = self.task.subcontext(task_name="epoch")
+        epoch.call_on_fit_task_begin(estimator=self.given["estimator"], X=self.given["X"])
+        return epoch.call_on_fit_task_end(**self.given)
+
+    def end(self):
+        """Report the end of the fit."""
+        if self.task is not None:
+            self.task.call_on_fit_task_end(**self.given)

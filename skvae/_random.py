@@ -1,0 +1,47 @@
+"""Seeds and noise that leave every global generator as it was."""
+
+import threading
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from sklearn.utils import check_random_state
+
+_lock = threading.Lock()
+_SEEDS = 2**31 - 1  # what both RandomState.randint and torch accept
+
+
+def draw_seed(random_state):
+    """Return an integer seed from what scikit-learn calls a `random_state`.
+
+    None takes fresh entropy rather than NumPy's global generator, which stays untouched.
+    """
+    if random_state is None:
+        return int(np.random.SeedSequence().generate_state(1)[0] % _SEEDS)
+    return int(check_random_state(random_state).randint(_SEEDS))
+
+
+def make_generator(seed, device="cpu"):
+    """Return a torch generator on `device`, started from the integer `seed`."""
+    return torch.Generator(device).manual_seed(seed)
+
+
+@contextmanager
+def global_seed(seed):
+    """Seed torch's global CPU generator for a block, and put its state back afterwards.
+
+    Modules initialise their weights from the global generator; there is no other way in.
+    """
+    generator = torch.default_generator
+    with _lock:
+        state = generator.get_state()
+        generator.manual_seed(seed)
+        try:
+            yield
+        finally:
+            generator.set_state(state)
+
+
+def standard_gamma(concentration, generator):
+    """Draw from Gamma(concentration, 1), the only sampler that torch keeps behind an underscore."""
+    return torch._standard_gamma(concentration, generator=generator)

@@ -1,0 +1,522 @@
+"""Likelihoods p(x given z): what a column of the data is made of.
+
+A `Likelihood` is a specification: hyper-parameters and densities, without tensors. Its `build`
+looks at the training data and returns an `ObservationModel`, the module that the decoder feeds.
+"""
+
+import math
+from abc import ABC, abstractmethod
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from sklearn.base import BaseEstimator
+from torch import nn
+
+from ._arrays import moments, row_chunks
+from ._random import standard_gamma
+
+__all__ = [
+    "Bernoulli",
+    "Categorical",
+    "ContinuousBernoulli",
+    "Gaussian",
+    "Likelihood",
+    "NegativeBinomial",
+    "ObservationModel",
+    "Poisson",
+    "StudentT",
+]
+
+LOG_2PI = math.log(2 * math.pi)
+MAX_LOG_RATE = 30.0  # e^30 is 1e13 counts; float32 overflows at e^88
+
+
+class Likelihood(BaseEstimator, ABC):
+    """Specification of p(x given z) for columns that are independent given z.
+
+    To add one: derive from this class, give it a `name`, the number of decoder outputs per column
+    (`n_params`, here or in `build`) and the five methods, and list it in ``__all__``. In their signatures x has
+    shape (..., n_features), `params` (..., n_params, n_features) and `constants` (n_constants,
+    n_features); x is standardised if `standardized` is true, and never NaN.
+
+    Attributes
+    ----------
+    name : str
+        What users type as ``likelihood=``.
+    n_params : int
+        Decoder outputs per column.
+    standardized : bool
+        Whether the density is one of standardised values. `ObservationModel` then reports it in
+        the units of the data.
+    dynamic : bool
+        Whether cells are probabilities, of which training draws zeros and ones at every pass.
+    """
+
+    name: str
+    n_params = 1
+    standardized = False
+    dynamic = False
+
+    @abstractmethod
+    def check(self, X):
+        """Raise ValueError if a cell of X (NaN aside) lies outside the support."""
+
+    @abstractmethod
+    def build(self, X, sample_weight=None):
+        """Return the `ObservationModel` of training data X of shape (n_rows, n_features)."""
+
+    @abstractmethod
+    def log_prob(self, x, params, constants):
+        """Return the log-density of each cell in nats, shape (..., n_features)."""
+
+    @abstractmethod
+    def mean(self, params, constants):
+        """Return the expectation of each cell, shape (..., n_features)."""
+
+    @abstractmethod
+    def sample(self, params, constants, generator):
+        """Draw each cell, shape (..., n_features)."""
+
+
+class ObservationModel(nn.Module):
+    """p(x given z) of a table: location and scale, learned constants, and a `Likelihood`.
+
+    Parameters
+    ----------
+    likelihood : Likelihood
+    location, scale : ndarray of shape (..., n_features)
+        What is subtracted from a column, and what it is divided by, before the encoder sees it.
+        A column of scale 0 is constant and hidden from the encoder.
+    n_params : int
+        Decoder outputs per column.
+    constants : sequence of float or ndarray
+        Starting values of parameters that each column learns and z does not move.
+    offset : ndarray of shape (n_params, n_features) or None
+        Added to the decoder's outputs, so that an untrained decoder starts at the averages.
+    features : {None, "log1p", "one_hot"}
+        How a cell becomes what the encoder sees.
+    """
+
+    def __init__(self, likelihood, location, scale, *, constants=(), offset=None, features=None, n_params=1):
+        super().__init__()
+        constant = scale == 0
+        size = np.where(np.abs(location) > 0, np.abs(location), 1.0)
+        scale = np.where(constant, np.where(np.isnan(size), 1.0, size), scale)
+        self.likelihood = likelihood
+        self.n_params = n_params
+        self.n_features = scale.shape[-1]
+        self.feature_kind = features
+        self.has_constant_columns = bool(constant.any())
+        self.register_buffer("location", torch.tensor(location, dtype=torch.float64))
+        self.register_buffer("scale", torch.tensor(scale, dtype=torch.float64))
+        self.register_buffer("visible", torch.tensor(~constant, dtype=torch.float64))
+        log_scale = np.log(scale) if likelihood.standardized else np.zeros(self.n_features)
+        self.register_buffer("log_scale", torch.tensor(log_scale, dtype=torch.float64))
+        self.register_buffer("offset", None if offset is None else torch.as_tensor(offset))
+        start = [np.broadcast_to(c, self.n_features) for c in constants]
+        self.constants = nn.Parameter(torch.tensor(np.array(start).reshape(-1, self.n_features)))
+
+    @property
+    def in_features(self):
+        """Number of values per row that the encoder sees."""
+        return self.location.numel()
+
+    @property
+    def out_features(self):
+        """Number of values per row that the decoder gives."""
+        return self.n_params * self.n_features
+
+    def standardize(self, x):
+        """Turn rows in the units of the data into what the other methods take. NaN stays NaN."""
+        if not self.likelihood.standardized:
+            return x
+        return (x - self.location) / self.scale
+
+    def draw(self, x, generator):
+        """Draw the zeros and ones of this pass where x holds probabilities; else return x."""
+        if not self.likelihood.dynamic:
+            return x
+        return torch.where(torch.isnan(x), x, torch.bernoulli(torch.nan_to_num(x), generator=generator))
+
+    def features(self, x, complete=False):
+        """Return what the encoder sees of x, shape (B, in_features). A missing cell is 0, the average.
+
+        `complete=True` promises that x has no NaN.
+        """
+        seen = None if complete else ~torch.isnan(x)
+        filled = x if complete else torch.where(seen, x, 0.0)
+        if self.feature_kind == "one_hot":
+            levels = torch.arange(self.n_params, dtype=x.dtype, device=x.device)
+            filled = (filled.unsqueeze(-2) == levels[:, None]).to(x.dtype)
+            seen = None if complete else seen.unsqueeze(-2)
+        elif self.feature_kind == "log1p":
+            filled = torch.log1p(filled)
+        if not self.likelihood.standardized:
+            filled = (filled - self.location) / self.scale
+        if self.has_constant_columns:
+            filled = filled * self.visible
+        return (filled if complete else torch.where(seen, filled, 0.0)).flatten(1)
+
+    def log_prob(self, x, output, complete=False):
+        """Return log p of each cell in nats, in the units of the data, shape (..., B, n_features).
+
+        A missing cell gives 0. It is filled before the density is computed: a NaN masked only
+        afterwards would still poison the gradient.
+        """
+        seen = None if complete else ~torch.isnan(x)
+        filled = x if complete else torch.where(seen, x, 0.0)
+        log_prob = self.likelihood.log_prob(filled, self._params(output), self.constants)
+        if self.likelihood.standardized:
+            log_prob = log_prob - self.log_scale
+        return log_prob if complete else torch.where(seen, log_prob, 0.0)
+
+    def mean(self, output):
+        """Return E[x given z] in the units of the data, shape (..., n_features)."""
+        return self._rescale(self.likelihood.mean(self._params(output), self.constants))
+
+    def sample(self, output, generator):
+        """Draw x given z in the units of the data, shape (..., n_features)."""
+        return self._rescale(self.likelihood.sample(self._params(output), self.constants, generator))
+
+    def _params(self, output):
+        params = output.unflatten(-1, (self.n_params, self.n_features))
+        return params if self.offset is None else params + self.offset
+
+    def _rescale(self, x):
+        return x * self.scale + self.location if self.likelihood.standardized else x
+
+
+def _refuse(likelihood, X, wish, remedy):
+    low, high = np.nanmin(X), np.nanmax(X)
+    raise ValueError(
+        f"Got likelihood={likelihood.name!r} with X in [{low:.6g}, {high:.6g}]; expected {wish}. {remedy}"
+    )
+
+
+def _any(X, predicate):
+    """Whether a predicate holds anywhere, looked at in chunks. NaN must make it false."""
+    return any(bool(predicate(X[rows]).any()) for rows in row_chunks(*X.shape))
+
+
+def _smoothed_log_mean(mean):
+    """Logarithm of column means of counts, kept finite where a column is all zero or missing."""
+    return np.log(np.maximum(np.nan_to_num(mean), 1e-3))
+
+
+class Gaussian(Likelihood):
+    """Normal density whose mean the decoder gives and whose sigma each column learns.
+
+    The sigma-VAE of Rybkin, Daniilidis and Levine (2020), arXiv:2006.13202: a learned sigma
+    balances reconstruction against KL without a weight to tune.
+
+    Parameters
+    ----------
+    sigma : {"feature", "shared"}, default="feature"
+        One sigma for every column, or one for all of them (in standardised units).
+    min_sigma : float, default=1e-3
+        Soft floor of sigma, in standard deviations of a column, without which a column that can
+        be predicted exactly has an unbounded density.
+    """
+
+    name = "gaussian"
+    standardized = True
+
+    def __init__(self, sigma="feature", min_sigma=1e-3):
+        self.sigma = sigma
+        self.min_sigma = min_sigma
+
+    def check(self, X):
+        """Accept any real number; check the hyper-parameters."""
+        if self.sigma not in ("feature", "shared"):
+            raise ValueError(f"Got sigma={self.sigma!r}; expected 'feature' or 'shared'.")
+        if not self.min_sigma > 0:
+            raise ValueError(f"Got min_sigma={self.min_sigma!r}; expected a number above 0.")
+
+    def build(self, X, sample_weight=None):
+        """Standardise the columns and start from sigma 1."""
+        return ObservationModel(self, *moments(X, sample_weight), constants=[0.0])
+
+    def _log_sigma(self, constants):
+        log_sigma = constants[0]
+        if self.sigma == "shared":
+            log_sigma = log_sigma.mean()
+        floor = math.log(self.min_sigma)
+        return floor + F.softplus(log_sigma - floor)
+
+    def log_prob(self, x, params, constants):
+        """Return log N(x; mean, sigma^2)."""
+        log_sigma = self._log_sigma(constants)
+        return (x - params[..., 0, :]).mul(torch.exp(-log_sigma)).square().mul(-0.5) - (
+            log_sigma + 0.5 * LOG_2PI
+        )
+
+    def mean(self, params, constants):
+        """Return the decoder's output itself."""
+        return params[..., 0, :]
+
+    def sample(self, params, constants, generator):
+        """Add noise of standard deviation sigma."""
+        mean = params[..., 0, :]
+        noise = torch.randn(mean.shape, generator=generator, dtype=mean.dtype, device=mean.device)
+        return mean + noise * torch.exp(self._log_sigma(constants))
+
+
+class StudentT(Likelihood):
+    """Student's t density: location from the decoder, scale and degrees of freedom by column.
+
+    For heavy tails and outliers. The degrees of freedom stay above 2, so mean and variance exist.
+    """
+
+    name = "student_t"
+    standardized = True
+
+    def __init__(self, min_scale=1e-3):
+        self.min_scale = min_scale
+
+    def check(self, X):
+        """Accept any real number; check the hyper-parameters."""
+        if not self.min_scale > 0:
+            raise ValueError(f"Got min_scale={self.min_scale!r}; expected a number above 0.")
+
+    def build(self, X, sample_weight=None):
+        """Standardise the columns and start from scale 1 and 5 degrees of freedom."""
+        return ObservationModel(self, *moments(X, sample_weight), constants=[0.0, math.log(math.expm1(3.0))])
+
+    def _scale_and_df(self, constants):
+        floor = math.log(self.min_scale)
+        return floor + F.softplus(constants[0] - floor), 2.0 + F.softplus(constants[1])
+
+    def log_prob(self, x, params, constants):
+        """Return the log-density of location + scale * t(df)."""
+        log_scale, df = self._scale_and_df(constants)
+        standard = (x - params[..., 0, :]) * torch.exp(-log_scale)
+        constant = torch.lgamma(0.5 * (df + 1)) - torch.lgamma(0.5 * df)
+        constant = constant - 0.5 * torch.log(df * math.pi) - log_scale
+        return constant - 0.5 * (df + 1) * torch.log1p(standard.square() / df)
+
+    def mean(self, params, constants):
+        """Return the location, which is the decoder's output."""
+        return params[..., 0, :]
+
+    def sample(self, params, constants, generator):
+        """Draw by the polar method of Bailey (1994), doi:10.2307/2153537."""
+        log_scale, df = self._scale_and_df(constants)
+        mean = params[..., 0, :]
+        u, v = torch.rand((2, *mean.shape), generator=generator, dtype=mean.dtype, device=mean.device)
+        radius = torch.sqrt(df * torch.expm1(-2.0 / df * torch.log1p(-u)))
+        return mean + torch.exp(log_scale) * radius * torch.cos(2 * math.pi * v)
+
+
+class Bernoulli(Likelihood):
+    """Zeros and ones; the decoder gives logits.
+
+    Parameters
+    ----------
+    dynamic : bool, default=False
+        Take grey values in [0, 1] as probabilities and draw zeros and ones anew at every pass, as
+        Burda, Grosse and Salakhutdinov (2016), arXiv:1509.00519, do with MNIST. A row of grey
+        values is then scored by its expected log-density given z, a lower bound of the average
+        score of its binarisations.
+    """
+
+    name = "bernoulli"
+
+    def __init__(self, dynamic=False):
+        self.dynamic = dynamic
+
+    def check(self, X):
+        """Accept 0 and 1, or all between with `dynamic`."""
+        if self.dynamic:
+            if _any(X, lambda x: (x < 0) | (x > 1)):
+                _refuse(self, X, "values in [0, 1]", "Scale X or use likelihood='gaussian'.")
+        elif _any(X, lambda x: (x != 0) & (x != 1) & ~np.isnan(x)):
+            _refuse(
+                self,
+                X,
+                "only 0 and 1",
+                "For grey values in [0, 1] use Bernoulli(dynamic=True) or "
+                "likelihood='continuous_bernoulli', else likelihood='gaussian'.",
+            )
+
+    def build(self, X, sample_weight=None):
+        """Centre the columns for the encoder and start at their logits."""
+        mean, std = moments(X, sample_weight)
+        p = np.clip(np.nan_to_num(mean, nan=0.5), 1e-3, 1 - 1e-3)
+        return ObservationModel(self, mean, np.where(std > 0, 1.0, 0.0), offset=np.log(p / (1 - p))[None])
+
+    def log_prob(self, x, params, constants):
+        """Return x log p + (1 - x) log(1 - p)."""
+        logits = params[..., 0, :]
+        return -F.binary_cross_entropy_with_logits(logits, x.expand_as(logits), reduction="none")
+
+    def mean(self, params, constants):
+        """Return the probabilities of 1."""
+        return torch.sigmoid(params[..., 0, :])
+
+    def sample(self, params, constants, generator):
+        """Draw zeros and ones."""
+        return torch.bernoulli(torch.sigmoid(params[..., 0, :]), generator=generator)
+
+
+class ContinuousBernoulli(Likelihood):
+    """Density on [0, 1] proportional to exp(eta x); the decoder gives eta.
+
+    For grey values: the normaliser that a Bernoulli of grey values lacks. Loaiza-Ganem and
+    Cunningham (2019), arXiv:1907.06845, with eta = logit(lambda).
+    """
+
+    name = "continuous_bernoulli"
+
+    def check(self, X):
+        """Accept values in [0, 1]."""
+        if _any(X, lambda x: (x < 0) | (x > 1)):
+            _refuse(self, X, "values in [0, 1]", "Scale X or use likelihood='gaussian'.")
+
+    def build(self, X, sample_weight=None):
+        """Centre the columns for the encoder."""
+        mean, std = moments(X, sample_weight)
+        return ObservationModel(self, mean, np.where(std > 0, 1.0, 0.0))
+
+    def log_prob(self, x, params, constants):
+        """Return eta x - log((e^eta - 1) / eta)."""
+        eta = params[..., 0, :]
+        half = 0.5 * eta
+        small = half.abs() < 0.05
+        safe = torch.where(small, 1.0, half.abs())
+        series = half.square() * (1 / 6 - half.square() / 180)
+        log_ratio = torch.where(small, series, safe + torch.log(-torch.expm1(-2 * safe)) - torch.log(2 * safe))
+        return eta * x - half - log_ratio
+
+    def mean(self, params, constants):
+        """Return 1 / (1 - e^-eta) - 1 / eta."""
+        eta = params[..., 0, :]
+        small = eta.abs() < 0.1
+        safe = torch.where(small, 1.0, eta)
+        return torch.where(small, 0.5 + eta / 12 - eta**3 / 720, -1 / torch.expm1(-safe) - 1 / safe)
+
+    def sample(self, params, constants, generator):
+        """Invert the distribution function, mirrored so that no exponential overflows."""
+        eta = params[..., 0, :]
+        u = torch.rand(eta.shape, generator=generator, dtype=eta.dtype, device=eta.device)
+        small = eta.abs() < 1e-3
+        size = torch.where(small, 1.0, eta.abs())
+        x = -torch.log1p(u * torch.expm1(-size)) / size  # density proportional to exp(-size x)
+        return torch.where(small, u, torch.where(eta > 0, 1 - x, x)).clamp(0.0, 1.0)
+
+
+def _check_counts(likelihood, X):
+    if _any(X, lambda x: (x < 0) | ((x != np.floor(x)) & ~np.isnan(x))):
+        _refuse(likelihood, X, "whole numbers from 0 on", "Use likelihood='gaussian' for measurements.")
+
+
+class Poisson(Likelihood):
+    """Counts whose variance equals their mean; the decoder gives the log-rate."""
+
+    name = "poisson"
+
+    def check(self, X):
+        """Accept whole numbers from 0 on."""
+        _check_counts(self, X)
+
+    def build(self, X, sample_weight=None):
+        """Show log(1 + x), standardised, to the encoder and start at the average rates."""
+        return _count_model(self, X, sample_weight)
+
+    def log_prob(self, x, params, constants):
+        """Return x log(rate) - rate - log x!."""
+        log_rate = params[..., 0, :].clamp(max=MAX_LOG_RATE)
+        return x * log_rate - torch.exp(log_rate) - torch.lgamma(x + 1)
+
+    def mean(self, params, constants):
+        """Return the rates."""
+        return torch.exp(params[..., 0, :].clamp(max=MAX_LOG_RATE))
+
+    def sample(self, params, constants, generator):
+        """Draw counts."""
+        return torch.poisson(self.mean(params, constants), generator=generator)
+
+
+class NegativeBinomial(Likelihood):
+    """Overdispersed counts: log-mean from the decoder, inverse dispersion r by column.
+
+    The variance is mean + mean^2 / r, as in scVI, Lopez et al. (2018), doi:10.1038/s41592-018-0229-2.
+    """
+
+    name = "negative_binomial"
+
+    def check(self, X):
+        """Accept whole numbers from 0 on."""
+        _check_counts(self, X)
+
+    def build(self, X, sample_weight=None):
+        """Show log(1 + x), standardised, to the encoder; start at the averages and r = 1."""
+        return _count_model(self, X, sample_weight, constants=[0.0])
+
+    def log_prob(self, x, params, constants):
+        """Return the log-mass of the gamma-Poisson mixture."""
+        log_mean = params[..., 0, :].clamp(max=MAX_LOG_RATE)
+        log_r = constants[0].clamp(-10.0, 10.0)
+        r = torch.exp(log_r)
+        odds = log_mean - log_r
+        choose = torch.lgamma(x + r) - torch.lgamma(r) - torch.lgamma(x + 1)
+        return choose - r * F.softplus(odds) - x * F.softplus(-odds)
+
+    def mean(self, params, constants):
+        """Return the means."""
+        return torch.exp(params[..., 0, :].clamp(max=MAX_LOG_RATE))
+
+    def sample(self, params, constants, generator):
+        """Draw a gamma rate, then a Poisson count."""
+        mean = self.mean(params, constants)
+        r = torch.exp(constants[0].clamp(-10.0, 10.0)).expand_as(mean)
+        return torch.poisson(standard_gamma(r.contiguous(), generator) * mean / r, generator=generator)
+
+
+def _count_model(likelihood, X, sample_weight, constants=()):
+    mean, _ = moments(X, sample_weight)
+    location, scale = moments(np.log1p(X), sample_weight)
+    offset = _smoothed_log_mean(mean)[None]
+    return ObservationModel(likelihood, location, scale, constants=constants, offset=offset, features="log1p")
+
+
+class Categorical(Likelihood):
+    """Levels coded 0, 1, 2 ...; the decoder gives a logit per level, the encoder sees one-hot.
+
+    Every column gets as many logits as the column with most levels; those beyond a column's own
+    highest code have no mass.
+    """
+
+    name = "categorical"
+
+    def check(self, X):
+        """Accept whole numbers from 0 on."""
+        _check_counts(self, X)
+
+    def build(self, X, sample_weight=None):
+        """Count the levels, centre the one-hot columns and start at the levels' log-shares."""
+        n_levels = int(max(np.nanmax(X), 0)) + 1
+        own = np.nan_to_num(np.nanmax(X, axis=0)).astype(int)
+        weight = np.ones(len(X)) if sample_weight is None else sample_weight
+        share = np.stack([((level == X) * weight[:, None]).sum(axis=0) for level in range(n_levels)])
+        total = (~np.isnan(X) * weight[:, None]).sum(axis=0)
+        share = (share + 0.5) / (total + 0.5 * n_levels)
+        offset = np.where(np.arange(n_levels)[:, None] <= own, np.log(share), -np.inf)
+        scale = np.ones_like(share)
+        return ObservationModel(
+            self, share, scale, n_params=n_levels, offset=offset, features="one_hot"
+        )
+
+    def log_prob(self, x, params, constants):
+        """Return the log-probability of each cell's level."""
+        index = x.long().expand(params.shape[:-2] + x.shape[-1:]).unsqueeze(-2)
+        return torch.log_softmax(params, -2).gather(-2, index).squeeze(-2)
+
+    def mean(self, params, constants):
+        """Return the most probable level: levels have no average."""
+        return params.argmax(-2).to(params.dtype)
+
+    def sample(self, params, constants, generator):
+        """Draw levels by the Gumbel trick."""
+        u = torch.rand(params.shape, generator=generator, dtype=params.dtype, device=params.device)
+        return (params - torch.log(-torch.log(u))).argmax(-2).to(params.dtype)

@@ -1,0 +1,153 @@
+"""The variational autoencoder itself: all the probability, none of the training."""
+
+import math
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["VAE", "Posterior", "Terms"]
+
+LOG_2PI = math.log(2 * math.pi)
+MAX_LOG_STD = 8.0  # posterior standard deviations stay within e^-8 ... e^8
+
+
+class Posterior(NamedTuple):
+    """q(z given x) = N(mean, diag std^2), one for each of B rows."""
+
+    mean: Tensor  # (B, K)
+    log_std: Tensor  # (B, K)
+
+    @property
+    def std(self):
+        """Standard deviations, shape (B, K)."""
+        return torch.exp(self.log_std)
+
+    def rsample(self, noise):
+        """Return mean + std * noise, shape (S, B, K), for noise that broadcasts to it."""
+        return self.mean + self.std * noise
+
+    def log_prob(self, noise):
+        """Return log q of the draw that `noise` makes, shape (S, B)."""
+        return -(0.5 * noise.square() + self.log_std + 0.5 * LOG_2PI).sum(-1)
+
+
+class Terms:
+    """The pieces of the bound for S draws of B rows, each computed when first asked for.
+
+    Attributes
+    ----------
+    posterior : Posterior
+    z : Tensor of shape (S, B, K)
+    log_px : Tensor of shape (S, B)
+        log p(x given z), summed over the columns.
+    """
+
+    def __init__(self, prior, posterior, noise, z, log_px):
+        self.posterior = posterior
+        self.z = z
+        self.log_px = log_px
+        self._prior = prior
+        self._noise = noise
+
+    @cached_property
+    def log_pz(self):
+        """log p(z), shape (S, B)."""
+        return self._prior.log_prob(self.z)
+
+    @cached_property
+    def log_qz(self):
+        """log q(z given x), shape (S, B)."""
+        return self.posterior.log_prob(self._noise)
+
+    @cached_property
+    def reconstruction(self):
+        """E[log p(x given z)] under q, shape (B,)."""
+        return self.log_px.mean(0)
+
+    @cached_property
+    def kl(self):
+        """KL(q(z given x) || p(z)), in closed form or over the draws, shape (B,)."""
+        kl = self._prior.kl_from(*self.posterior)
+        return (self.log_qz - self.log_pz).mean(0) if kl is None else kl
+
+    @property
+    def log_weights(self):
+        """log p(x, z) - log q(z given x), shape (S, B)."""
+        return self.log_px + self.log_pz - self.log_qz
+
+
+class VAE(nn.Module):
+    """Encoder, decoder, likelihood and prior as one density.
+
+    All rows are standardised ones, as `likelihood.standardize` makes them, NaN where a cell is
+    missing; all densities are in the units of the data. `complete=True` promises that no cell is.
+
+    Parameters
+    ----------
+    encoder : nn.Module
+        Maps (B, likelihood.in_features) to (B, 2 * latent_dim).
+    decoder : nn.Module
+        Maps (..., latent_dim) to (..., likelihood.out_features).
+    likelihood : ObservationModel
+    prior : PriorModel
+    latent_dim : int
+    """
+
+    def __init__(self, encoder, decoder, likelihood, prior, latent_dim):
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = decoder
+        self.likelihood = likelihood
+        self.prior = prior
+        self.latent_dim = latent_dim
+
+    def encode(self, x, complete=False):
+        """Return q(z given x) as a `Posterior`."""
+        mean, log_std = self.encoder(self.likelihood.features(x, complete)).chunk(2, -1)
+        return Posterior(mean, MAX_LOG_STD * torch.tanh(log_std / MAX_LOG_STD))
+
+    def decode(self, z):
+        """Return E[x given z] in the units of the data, shape (..., n_features)."""
+        return self.likelihood.mean(self.decoder(z))
+
+    def terms(self, x, noise=None, complete=False):
+        """Return the `Terms` of the bound for rows x of shape (B, n_features).
+
+        Parameters
+        ----------
+        x : Tensor of shape (B, n_features)
+        noise : Tensor of shape (S, B, K) or (S, 1, K), or None
+            Standard normal draws; None decodes the posterior mean (S = 1).
+        """
+        posterior = self.encode(x, complete)
+        if noise is None:
+            z, noise = posterior.mean.unsqueeze(0), posterior.mean.new_zeros(1)
+        else:
+            z = posterior.rsample(noise)
+        log_px = self.likelihood.log_prob(x, self.decoder(z), complete).sum(-1)
+        return Terms(self.prior, posterior, noise, z, log_px)
+
+    def information(self, x, weight=None):
+        """Return how much each component tells about the rows, in nats, shape (K,).
+
+        The mean KL divergence of q(z_k given x) from N(0, 1); under another prior from the normal
+        density with the moments of all rows together.
+        """
+        posterior = self.encode(x)
+        w = torch.full_like(x[:, :1], 1 / len(x)) if weight is None else (weight / weight.sum())[:, None]
+        second = (w * (posterior.mean.square() + posterior.std.square())).sum(0)
+        log_std = (w * posterior.log_std).sum(0)
+        if self.prior.kl_from(*posterior) is not None:
+            return 0.5 * (second - 1) - log_std
+        return 0.5 * torch.log(second - (w * posterior.mean).sum(0).square()) - log_std
+
+    def log_marginal(self, x, noise):
+        """Estimate log p(x) in nats by importance sampling from q, shape (B,).
+
+        Burda, Grosse and Salakhutdinov (2016), arXiv:1509.00519, equation 8: a lower bound in
+        expectation, which rises toward log p(x) with the number of draws.
+        """
+        log_weights = self.terms(x, noise).log_weights
+        return torch.logsumexp(log_weights, 0) - math.log(len(log_weights))

@@ -1,0 +1,75 @@
+"""Objectives: what is maximised, row by row, from the terms of the bound."""
+
+from abc import ABC, abstractmethod
+
+from sklearn.base import BaseEstimator
+
+__all__ = ["ELBO", "Autoencoder", "Objective"]
+
+
+class Objective(BaseEstimator, ABC):
+    """Specification of what is maximised.
+
+    Attributes
+    ----------
+    name : str
+        What users type as ``objective=``.
+    n_draws : int
+        Latent draws per row; 0 decodes the posterior mean.
+    uses_beta : bool
+        Whether the weight of the KL term means something here.
+    """
+
+    name: str
+    n_draws = 1
+    uses_beta = True
+
+    @abstractmethod
+    def __call__(self, terms, beta):
+        """Return the objective of each row in nats, shape (B,).
+
+        Parameters
+        ----------
+        terms : Terms
+            The pieces of the bound, computed as they are asked for.
+        beta : float
+            Weight of the KL term at this step.
+        """
+
+
+class ELBO(Objective):
+    """The evidence lower bound E[log p(x given z)] - beta KL(q(z given x) || p(z)).
+
+    Kingma and Welling (2014), arXiv:1312.6114, equation 3; beta from Higgins et al. (2017),
+    beta-VAE, equation 4.
+
+    Parameters
+    ----------
+    n_draws : int, default=1
+        Latent draws per row that the expectation is averaged over.
+    """
+
+    name = "elbo"
+
+    def __init__(self, n_draws=1):
+        self.n_draws = n_draws
+
+    def __call__(self, terms, beta):
+        """Return reconstruction - beta * kl."""
+        return terms.reconstruction - beta * terms.kl
+
+
+class Autoencoder(Objective):
+    """log p(x given z) at the posterior mean: a plain autoencoder, for comparison.
+
+    No noise and no KL term, so nothing keeps the codes together: `sample` of such a model draws
+    from a prior that it was never trained with.
+    """
+
+    name = "autoencoder"
+    n_draws = 0
+    uses_beta = False
+
+    def __call__(self, terms, beta):
+        """Return the reconstruction term alone."""
+        return terms.reconstruction

@@ -1,0 +1,125 @@
+"""Priors p(z), trained with the model, scored and sampled from.
+
+A `Prior` is a specification; its `build` returns a `PriorModel`, the module that is trained.
+"""
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from sklearn.base import BaseEstimator
+from torch import nn
+
+__all__ = ["Mixture", "Prior", "PriorModel", "StandardNormal"]
+
+LOG_2PI = math.log(2 * math.pi)
+
+
+class Prior(BaseEstimator, ABC):
+    """Specification of p(z).
+
+    Attributes
+    ----------
+    name : str
+        What users type as ``prior=``.
+    """
+
+    name: str
+
+    @abstractmethod
+    def build(self, latent_dim):
+        """Return the `PriorModel` over `latent_dim` dimensions."""
+
+
+class PriorModel(nn.Module, ABC):
+    """A density over latent vectors."""
+
+    @abstractmethod
+    def log_prob(self, z):
+        """Return log p(z) in nats for z of shape (..., latent_dim), shape (...)."""
+
+    @abstractmethod
+    def sample(self, n_samples, generator):
+        """Draw z, shape (n_samples, latent_dim)."""
+
+    @abstractmethod
+    def kl_from(self, mean, log_std):
+        """Return KL(N(mean, diag std^2) || p) in closed form, shape (B,), or None without one."""
+
+
+class StandardNormal(Prior):
+    """N(0, I), the prior of Kingma and Welling (2014), arXiv:1312.6114."""
+
+    name = "normal"
+
+    def build(self, latent_dim):
+        """Return a module without parameters."""
+        return _StandardNormalModel(latent_dim)
+
+
+class _StandardNormalModel(PriorModel):
+    def __init__(self, latent_dim):
+        super().__init__()
+        self.register_buffer("zero", torch.zeros(latent_dim))
+
+    def log_prob(self, z):
+        return -0.5 * (z.square() + LOG_2PI).sum(-1)
+
+    def sample(self, n_samples, generator):
+        return torch.randn(
+            (n_samples, len(self.zero)), generator=generator, dtype=self.zero.dtype, device=self.zero.device
+        )
+
+    def kl_from(self, mean, log_std):
+        # Kingma and Welling, appendix B
+        return 0.5 * (mean.square() + torch.exp(2 * log_std) - 2 * log_std - 1).sum(-1)
+
+
+class Mixture(Prior):
+    """A mixture of Gaussians with diagonal covariances, learned with the model.
+
+    Parameters
+    ----------
+    n_modes : int, default=50
+        Number of Gaussians.
+    """
+
+    name = "mixture"
+
+    def __init__(self, n_modes=50):
+        self.n_modes = n_modes
+
+    def build(self, latent_dim):
+        """Return modes scattered by N(0, I), of equal weights."""
+        return _MixtureModel(latent_dim, self.n_modes)
+
+
+class _MixtureModel(PriorModel):
+    def __init__(self, latent_dim, n_modes):
+        super().__init__()
+        self.means = nn.Parameter(torch.randn(n_modes, latent_dim))
+        self.log_stds = nn.Parameter(torch.zeros(n_modes, latent_dim))
+        self.logits = nn.Parameter(torch.zeros(n_modes))
+
+    def log_prob(self, z):
+        # -0.5 * sum_k ((z_k - m_k) / s_k)^2 as two matrix products, so no (..., modes, K) is made
+        precision = torch.exp(-2 * self.log_stds)
+        scaled = self.means * precision
+        quadratic = z.square() @ precision.T - 2 * (z @ scaled.T) + (self.means * scaled).sum(-1)
+        log_norm = self.log_stds.sum(-1) + 0.5 * LOG_2PI * z.shape[-1]
+        return torch.logsumexp(torch.log_softmax(self.logits, 0) - log_norm - 0.5 * quadratic, -1)
+
+    def sample(self, n_samples, generator):
+        mode = torch.multinomial(
+            torch.softmax(self.logits, 0), n_samples, replacement=True, generator=generator
+        )
+        noise = torch.randn(
+            (n_samples, self.means.shape[1]),
+            generator=generator,
+            dtype=self.means.dtype,
+            device=self.means.device,
+        )
+        return self.means[mode] + noise * torch.exp(self.log_stds[mode])
+
+    def kl_from(self, mean, log_std):
+        return None

@@ -1,0 +1,352 @@
+"""The one training loop."""
+
+import math
+import time
+import warnings
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Lock
+
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from torch import Tensor
+
+from ._arrays import row_chunks
+
+__all__ = ["Plan", "Rows", "train"]
+
+RECOVERIES = 3  # how often a fit may return to its last good weights
+CHECK_STEPS = 50  # steps between two looks at whether the loss is still finite
+VALIDATION_ROWS = 4096  # rows evaluated at once
+PRINT_SECONDS = 0.5  # pause between two printed epochs
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Standardised rows on the training device.
+
+    Attributes
+    ----------
+    x : Tensor of shape (n_rows, n_features)
+    weight : Tensor of shape (n_rows,) or None
+        Weights of mean 1; None means all 1.
+    complete : bool
+        True if no cell is missing.
+    """
+
+    x: Tensor
+    weight: Tensor | None
+    complete: bool
+
+    @classmethod
+    def from_array(cls, X, weight, likelihood, dtype, device):
+        """Standardise X in float64, chunk by chunk, and keep it as `dtype` on `device`."""
+        x = torch.empty(X.shape, dtype=dtype, device=device)
+        complete = True
+        for part in row_chunks(*X.shape):
+            chunk = likelihood.standardize(torch.tensor(X[part], dtype=torch.float64))
+            complete = complete and not bool(torch.isnan(chunk).any())
+            x[part] = chunk
+        if weight is not None:
+            weight = torch.tensor(weight / weight.mean(), dtype=dtype, device=device)
+        return cls(x, weight, complete)
+
+    def __len__(self):
+        return len(self.x)
+
+    def take(self, index):
+        """Return rows and weights at `index`; None takes all of them."""
+        if index is None:
+            return self.x, self.weight
+        return self.x[index], None if self.weight is None else self.weight[index]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to train: everything that is a number.
+
+    Attributes
+    ----------
+    epochs : int
+    batch_size : int
+        Rows per step; the batches of an epoch differ by at most one row.
+    learning_rate : float
+        Peak rate.
+    weight_decay : float
+        Decoupled decay of the networks' matrices.
+    beta : float
+        Weight of the KL term.
+    kl_warmup : float
+        Fraction of all steps over which the weight rises from 0 to beta.
+    max_norm : float
+        Gradients are scaled down to this norm.
+    cycle : bool
+        Rate rising and falling over the whole run (one-cycle), or constant.
+    patience : int or None
+        Epochs without an improvement of the validation loss by `tol` before stopping.
+    tol : float
+        In nats per row.
+    """
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float = 0.0
+    beta: float = 1.0
+    kl_warmup: float = 0.0
+    max_norm: float = math.inf
+    cycle: bool = True
+    patience: int | None = None
+    tol: float = 0.0
+    verbose: int = 0
+
+    def rate(self, progress):
+        """Learning rate when `progress` (0 to 1) of the run is done: cosine up, cosine down.
+
+        Smith and Topin (2019), super-convergence, arXiv:1708.07120.
+        """
+        if not self.cycle:
+            return self.learning_rate
+        rise = 0.25
+        start, end = 0.04, 1e-4
+        if progress < rise:
+            return self.learning_rate * _cosine(start, 1.0, progress / rise)
+        return self.learning_rate * _cosine(1.0, end, (progress - rise) / (1 - rise))
+
+    def beta_at(self, progress):
+        """Weight of the KL term when `progress` of the run is done."""
+        return self.beta * min(1.0, progress / self.kl_warmup) if self.kl_warmup else self.beta
+
+
+def _cosine(a, b, share):
+    return b + (a - b) * 0.5 * (1 + math.cos(math.pi * share))
+
+
+def train(model, rows, objective, plan, generator, *, validation=None, optimizer=None, on_epoch=None):
+    """Maximise the objective; leave the trained weights in `model`.
+
+    Parameters
+    ----------
+    model : VAE
+    rows : Rows
+    objective : Objective
+    plan : Plan
+    generator : torch.Generator
+        On the device of the rows.
+    validation : Rows or None
+        Evaluated every epoch, and watched if ``plan.patience`` is set.
+    optimizer : torch.optim.Optimizer or None
+        From `make_optimizer`, to go on with its state.
+    on_epoch : callable or None
+        Gets the record of each epoch, a dict; true stops.
+
+    Returns
+    -------
+    history : dict of str to list of float
+        One entry an epoch.
+    """
+    optimizer = optimizer or make_optimizer(model, plan)
+    run = _Run(model, rows, objective, plan, generator, optimizer, validation)
+    try:
+        run.loop(on_epoch)
+    except KeyboardInterrupt:
+        warnings.warn(
+            f"Training was interrupted after {len(run.records)} epochs; the best weights so far are kept.",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
+    run.restore_best()
+    return {key: [record[key] for record in run.records] for key in run.records[0]} if run.records else {}
+
+
+def make_optimizer(model, plan):
+    """Return AdamW that decays the networks' matrices and nothing else."""
+    networks = [*model.encoder.parameters(), *model.decoder.parameters()]
+    decayed = [p for p in networks if p.ndim > 1]
+    known = {id(p) for p in decayed}
+    rest = [p for p in model.parameters() if id(p) not in known]
+    groups = [
+        {"params": decayed, "weight_decay": plan.weight_decay},
+        {"params": rest, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]], lr=plan.learning_rate, betas=(0.9, 0.99), fused=True
+    )
+
+
+class _Run:
+    """State of one run of the loop."""
+
+    def __init__(self, model, rows, objective, plan, generator, optimizer, validation):
+        self.model, self.rows, self.objective, self.plan = model, rows, objective, plan
+        self.generator, self.optimizer, self.validation = generator, optimizer, validation
+        self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self.steps_per_epoch = max(1, round(len(rows) / plan.batch_size))
+        self.records = []
+        self.rate_factor = 1.0
+        self.recoveries = 0
+        self.best_loss, self.best_epoch, self.best_weights = math.inf, -1, None
+        self.printed = -math.inf
+        if validation is not None:
+            shape = (1, len(validation), model.latent_dim)
+            self.validation_noise = torch.randn(
+                shape, generator=generator, dtype=rows.x.dtype, device=rows.x.device
+            )
+
+    def loop(self, on_epoch):
+        """Run the epochs."""
+        plan, good, unchecked = self.plan, self.snapshot(), 0
+        epoch = 0
+        while epoch < plan.epochs:
+            record = self.epoch(epoch)
+            unchecked += self.steps_per_epoch
+            if unchecked >= CHECK_STEPS or epoch == plan.epochs - 1:
+                if not self.is_finite():
+                    self.recover(good)
+                    del self.records[good["epochs"] :]
+                    epoch, unchecked = good["epochs"], 0
+                    continue
+                good, unchecked = self.snapshot(epochs=epoch + 1), 0
+            self.records.append(record)
+            epoch += 1
+            stop = self.watch(epoch, record)
+            if plan.verbose:
+                self.report(record, last=stop or epoch == plan.epochs)
+            if (on_epoch is not None and on_epoch(record)) or stop:
+                break
+
+    def epoch(self, epoch):
+        """Take the steps of one epoch and return its record."""
+        plan, model, generator = self.plan, self.model, self.generator
+        batches = self.batches()
+        total = plan.epochs * len(batches)
+        sums = torch.zeros(3, dtype=self.rows.x.dtype, device=self.rows.x.device)
+        for i, index in enumerate(batches):
+            progress = (epoch * len(batches) + i + 0.5) / total
+            rate, beta = plan.rate(progress) * self.rate_factor, plan.beta_at(progress)
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            x, weight = self.rows.take(index)
+            x = model.likelihood.draw(x, generator)
+            terms = model.terms(x, self.noise(len(x)), self.rows.complete)
+            value = self.objective(terms, beta)
+            loss = -_mean(value, weight)
+            self.optimizer.zero_grad()
+            loss.backward()
+            if plan.max_norm < math.inf:
+                torch.nn.utils.clip_grad_norm_(self.parameters, plan.max_norm, foreach=True)
+            self.optimizer.step()
+            with torch.no_grad():
+                parts = (loss, _mean(terms.reconstruction, weight), _mean(terms.kl, weight))
+                sums += torch.stack(parts) / len(batches)
+        loss, reconstruction, kl = sums.tolist()
+        record = {"loss": loss, "reconstruction": reconstruction, "kl": kl, "beta": beta, "learning_rate": rate}
+        if self.validation is not None:
+            record |= self.validate()
+        return record
+
+    def batches(self):
+        """Return the row indices of each step; one None where a batch holds all rows."""
+        if self.steps_per_epoch == 1:
+            return [None]
+        order = torch.randperm(len(self.rows), generator=self.generator, device=self.rows.x.device)
+        return torch.tensor_split(order, self.steps_per_epoch)
+
+    def noise(self, n_rows):
+        """Draw the noise of a step, shape (S, B, K)."""
+        if self.objective.n_draws == 0:
+            return None
+        shape = (self.objective.n_draws, n_rows, self.model.latent_dim)
+        x = self.rows.x
+        return torch.randn(shape, generator=self.generator, dtype=x.dtype, device=x.device)
+
+    @torch.no_grad()
+    def validate(self):
+        """Evaluate the bound on the validation rows, with the same noise every time."""
+        rows, sums = self.validation, 0.0
+        for start in range(0, len(rows), VALIDATION_ROWS):
+            part = slice(start, start + VALIDATION_ROWS)
+            x, weight = rows.take(part)
+            noise = None if self.objective.n_draws == 0 else self.validation_noise[:, part]
+            terms = self.model.terms(x, noise, rows.complete)
+            means = torch.stack([_mean(terms.reconstruction, weight), _mean(terms.kl, weight)])
+            sums = sums + means * (len(x) / len(rows))
+        reconstruction, kl = sums.tolist()
+        loss = self.plan.beta * kl * self.objective.uses_beta - reconstruction
+        return {"validation_loss": loss, "validation_reconstruction": reconstruction, "validation_kl": kl}
+
+    def watch(self, epochs, record):
+        """Remember the best weights; return whether it is time to stop."""
+        if self.plan.patience is None or epochs <= self.plan.kl_warmup * self.plan.epochs:
+            return False
+        if record["validation_loss"] < self.best_loss - self.plan.tol:
+            self.best_loss, self.best_epoch = record["validation_loss"], epochs
+            self.best_weights = _copy(self.model.state_dict())
+        return epochs - self.best_epoch >= self.plan.patience
+
+    def restore_best(self):
+        """Go back to the weights of the best validation loss, if one was watched."""
+        if self.best_weights is not None:
+            self.model.load_state_dict(self.best_weights)
+
+    def is_finite(self):
+        """Whether all weights are finite numbers."""
+        norms = torch._foreach_norm([p.detach() for p in self.parameters])
+        return bool(torch.stack(norms).isfinite().all())
+
+    def snapshot(self, epochs=0):
+        """Copy what `recover` needs."""
+        return {"epochs": epochs, "weights": _copy(self.model.state_dict())}
+
+    def recover(self, good):
+        """Go back to good weights at a third of the rate, a few times at most."""
+        if self.recoveries == RECOVERIES:
+            raise ValueError(
+                f"The loss was not finite, and {RECOVERIES} returns to the last good weights at lower rates "
+                f"did not help. Likely causes: learning_rate={self.plan.learning_rate!r} is too high, X has "
+                "extreme values that should be clipped or transformed (a logarithm, QuantileTransformer), or "
+                "a custom network or likelihood overflows."
+            )
+        self.recoveries += 1
+        self.rate_factor /= 3
+        self.model.load_state_dict(good["weights"])
+        self.optimizer.state.clear()
+
+    def report(self, record, last):
+        """Print a line, unless one was printed a moment ago."""
+        now = time.perf_counter()
+        if last or now - self.printed > PRINT_SECONDS:
+            self.printed = now
+            values = "  ".join(f"{key} {value:.4g}" for key, value in record.items())
+            print(f"Epoch {len(self.records)}/{self.plan.epochs}  {values}")
+
+
+def _mean(values, weight):
+    return values.mean() if weight is None else (values * weight).mean()
+
+
+def _copy(state):
+    return {key: value.clone() for key, value in state.items()}
+
+
+_threads_lock = Lock()
+_threads_users = 0
+_threads_before = 1
+
+
+@contextmanager
+def few_threads(n_threads):
+    """Lower torch's thread count for a block; the last of nested or concurrent users restores it."""
+    global _threads_users, _threads_before
+    with _threads_lock:
+        if _threads_users == 0:
+            _threads_before = torch.get_num_threads()
+        _threads_users += 1
+        torch.set_num_threads(min(n_threads, _threads_before))
+    try:
+        yield
+    finally:
+        with _threads_lock:
+            _threads_users -= 1
+            if _threads_users == 0:
+                torch.set_num_threads(_threads_before)

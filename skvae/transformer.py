@@ -1,0 +1,443 @@
+"""VAETransformer: the border between scikit-learn's words and torch's."""
+
+import copy
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import check_array
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from ._arrays import Container, apply_to_rows, distinct_rows, is_auto, torch_dtype
+from ._compat import CallbackSupportMixin, EpochCallbacks, fit_context, with_callbacks
+from ._defaults import FULL_BATCH, choose_dtype, choose_plan, choose_threads, choose_widths
+from ._random import draw_seed, global_seed, make_generator
+from ._validation import (
+    OBJECTIVES,
+    PARAMETER_CONSTRAINTS,
+    PRIORS,
+    check_beta,
+    check_count,
+    check_network,
+    check_sizes,
+    resolve,
+    resolve_device,
+    resolve_likelihood,
+)
+from .model import VAE
+from .networks import MLP
+from .training import Rows, few_threads, make_optimizer, train
+
+__all__ = ["VAETransformer"]
+
+FLOATS = [np.float64, np.float32]
+DISTINCT_ROWS = 10_000  # up to here rows are searched for repetitions
+ORDER_ROWS = 10_000  # about so many rows tell the order of the components
+
+
+class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """Variational autoencoder."""
+
+    _parameter_constraints = PARAMETER_CONSTRAINTS
+
+    def __init__(
+        self,
+        n_components=16,
+        *,
+        hidden_layer_sizes="auto",
+        activation="silu",
+        encoder=None,
+        decoder=None,
+        likelihood="auto",
+        prior="normal",
+        objective="elbo",
+        beta=1.0,
+        kl_warmup=0.25,
+        max_iter="auto",
+        batch_size="auto",
+        learning_rate="auto",
+        weight_decay="auto",
+        early_stopping="auto",
+        validation_fraction=0.1,
+        n_iter_no_change=10,
+        tol=1e-4,
+        warm_start=False,
+        device="auto",
+        precision="auto",
+        random_state=None,
+        verbose=0,
+    ):
+        self.n_components = n_components
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.encoder = encoder
+        self.decoder = decoder
+        self.likelihood = likelihood
+        self.prior = prior
+        self.objective = objective
+        self.beta = beta
+        self.kl_warmup = kl_warmup
+        self.max_iter = max_iter
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.warm_start = warm_start
+        self.device = device
+        self.precision = precision
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @with_callbacks
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None, sample_weight=None, X_val=None):
+        """Learn the latent space of X.
+
+        Parameters
+        ----------
+        X : array-like or DataFrame of shape (n_samples, n_features)
+            Numbers, NaN where a cell is missing.
+        y : Ignored
+            Present for API consistency.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows; a row of weight 2 counts as two equal rows.
+        X_val : array-like of shape (n_val_samples, n_features), default=None
+            Rows to evaluate every epoch, and to stop early by instead of a part of X.
+
+        Returns
+        -------
+        self : VAETransformer
+        """
+        with self._all_or_nothing():
+            continuing = self.warm_start and hasattr(self, "module_")
+            return self._fit(X, sample_weight, X_val, continuing=continuing)
+
+    @with_callbacks
+    @fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y=None, sample_weight=None):
+        """Take one pass over a chunk of rows.
+
+        The first chunk fixes the standardisation of the columns, so it should be a fair sample;
+        `max_iter`, `kl_warmup` and `early_stopping` play no part, and the rate stays constant.
+
+        Parameters
+        ----------
+        X : array-like or DataFrame of shape (n_samples, n_features)
+        y : Ignored
+            Present for API consistency.
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        self : VAETransformer
+        """
+        with self._all_or_nothing():
+            return self._fit(X, sample_weight, None, continuing=hasattr(self, "module_"), passing=True)
+
+    def transform(self, X):
+        """Encode rows: the posterior mean of z.
+
+        Parameters
+        ----------
+        X : array-like or DataFrame of shape (n_samples, n_features)
+
+        Returns
+        -------
+        Z : ndarray of shape (n_samples, n_components)
+            The most informative component first.
+        """
+        return self.posterior(X)[0]
+
+    def posterior(self, X):
+        """Encode rows: mean and standard deviation of q(z given x).
+
+        Parameters
+        ----------
+        X : array-like or DataFrame of shape (n_samples, n_features)
+
+        Returns
+        -------
+        mean, std : ndarray of shape (n_samples, n_components)
+        """
+        check_is_fitted(self)
+        X = self._check_rows(X)
+        module = self._module(X.dtype)
+
+        def encode(x):
+            posterior = module.encode(module.likelihood.standardize(x))
+            return torch.stack((posterior.mean, posterior.std), 1)
+
+        encoded = apply_to_rows(encode, X, module)[:, :, self._order]
+        return encoded[:, 0], encoded[:, 1]
+
+    def inverse_transform(self, X):
+        """Decode latent vectors: E[x given z].
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_components)
+            Latent vectors, as `transform` gives them.
+
+        Returns
+        -------
+        X_original : ndarray or DataFrame of shape (n_samples, n_features)
+            In the units of the data, and the kind of table that `fit` got.
+        """
+        check_is_fitted(self)
+        Z = check_array(X, dtype=FLOATS, input_name="X")
+        if Z.shape[1] != self._n_features_out:
+            raise ValueError(
+                f"X has {Z.shape[1]} components, but {type(self).__name__} was fitted with "
+                f"n_components={self._n_features_out}."
+            )
+        module = self._module(Z.dtype)
+        Z = Z[:, np.argsort(self._order)]
+        return self._container.wrap(apply_to_rows(module.decode, Z, module))
+
+    def sample(self, n_samples=1, *, noise=True, random_state=None):
+        """Draw new rows: z from the prior, then x given z.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+        noise : bool, default=True
+            Draw x given z; False gives its mean, which is what people look at in images.
+        random_state : int, RandomState instance or None, default=None
+            None draws something new at every call.
+
+        Returns
+        -------
+        X : ndarray or DataFrame of shape (n_samples, n_features)
+        """
+        check_is_fitted(self)
+        check_count(n_samples, "n_samples")
+        module, generator = self.module_, make_generator(draw_seed(random_state), self.device_)
+        with torch.no_grad():
+            z = module.prior.sample(int(n_samples), generator).cpu().numpy()
+
+        def decode(z):
+            output = module.decoder(z)
+            likelihood = module.likelihood
+            return likelihood.sample(output, generator) if noise else likelihood.mean(output)
+
+        return self._container.wrap(apply_to_rows(decode, z, module))
+
+    def score_samples(self, X, n_draws=100):
+        """Estimate log p(x) of each row by importance sampling.
+
+        The draws of z use the same noise for every row, so scores are deterministic and do not
+        depend on which rows come together.
+
+        Parameters
+        ----------
+        X : array-like or DataFrame of shape (n_samples, n_features)
+        n_draws : int, default=100
+            Draws of z per row. The estimate rises toward log p(x) with their number; with one it
+            is the sampled evidence lower bound.
+
+        Returns
+        -------
+        log_px : ndarray of shape (n_samples,)
+            Log-density of the observed cells in nats, in the units of X. Higher is more normal.
+        """
+        check_is_fitted(self)
+        check_count(n_draws, "n_draws")
+        X = self._check_rows(X)
+        module = self._module(X.dtype)
+        noise = torch.randn(
+            (n_draws, 1, module.latent_dim), generator=make_generator(self._seed), dtype=torch.float64
+        ).to(self.device_, torch_dtype(X.dtype))
+
+        def log_marginal(x):
+            return module.log_marginal(module.likelihood.standardize(x), noise)
+
+        return apply_to_rows(log_marginal, X, module, copies=n_draws)
+
+    def score(self, X, y=None, sample_weight=None):
+        """Return the mean of `score_samples`: nats per row, higher is better.
+
+        Parameters
+        ----------
+        X : array-like or DataFrame of shape (n_samples, n_features)
+        y : Ignored
+            Present for API consistency.
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        log_likelihood : float
+        """
+        scores = self.score_samples(X)
+        return float(np.average(scores, weights=sample_weight))
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    def __getstate__(self):
+        # a module on a GPU would not load on a machine without one
+        state = super().__getstate__()
+        if "module_" in state and state["device_"].type != "cpu":
+            state = {**state, "module_": copy.deepcopy(state["module_"]).cpu(), "device_": torch.device("cpu")}
+        return state
+
+    @property
+    def _n_features_out(self):
+        return self.module_.latent_dim
+
+    # -- the border itself -------------------------------------------------------------------
+
+    def _fit(self, X, sample_weight, X_val, *, continuing, passing=False):
+        """Check, merge repeated rows, build or copy the model, train it."""
+        container = Container(X)
+        if not continuing:
+            self._boolean = getattr(X, "dtype", None) == np.bool_
+        X, weight = self._check_training(X, sample_weight, reset=not continuing)
+        X_val = None if X_val is None else self._check_rows(X_val)
+        X, weight, full_batch = self._merge(X, weight)
+        if not continuing:
+            self._container = container
+            self._start(X, weight)
+        self._train(X, weight, X_val, full_batch, passing)
+        return self
+
+    @contextmanager
+    def _all_or_nothing(self):
+        """Put the estimator back as it was if the block raises."""
+        before = dict(vars(self))
+        try:
+            yield
+        except BaseException:
+            callbacks = {key: value for key, value in vars(self).items() if "callback" in key}
+            vars(self).clear()
+            vars(self).update(before | callbacks)
+            raise
+
+    def _check_training(self, X, sample_weight, reset):
+        X = validate_data(
+            self, X, dtype=FLOATS, ensure_all_finite="allow-nan", ensure_min_samples=2, reset=reset
+        )
+        if sample_weight is None:
+            return X, None
+        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        if not weight.any():
+            raise ValueError("Got sample_weight with nothing but zeros; at least one must be positive.")
+        if not weight.all():
+            X, weight = X[weight > 0], weight[weight > 0]
+        return X, weight
+
+    def _check_rows(self, X):
+        X = validate_data(self, X, dtype=FLOATS, ensure_all_finite="allow-nan", reset=False)
+        if hasattr(self, "likelihood_"):
+            self.likelihood_.check(X)
+        return X
+
+    def _merge(self, X, weight):
+        """Merge equal rows where all distinct ones fit in one batch; tell whether they do."""
+        limit = FULL_BATCH if self.batch_size == "auto" else self.batch_size
+        if len(X) <= DISTINCT_ROWS:
+            merged = distinct_rows(X, np.ones(len(X)) if weight is None else weight)
+            if len(merged[0]) <= limit:
+                return *merged, True
+        return X, weight, False
+
+    def _start(self, X, weight):
+        """Build an untrained model of X."""
+        self._seed = draw_seed(self.random_state)
+        self._dtype = X.dtype
+        self.device_ = resolve_device(self.device)
+        self.likelihood_ = resolve_likelihood(self.likelihood, self._boolean)
+        self.likelihood_.check(X)
+        self.prior_ = resolve(self.prior, PRIORS)
+        self.n_iter_, self.history_ = 0, {}
+        observation = self.likelihood_.build(X, weight)
+        n_in, n_out, k = observation.in_features, observation.out_features, self.n_components
+        widths = self.hidden_layer_sizes
+        widths = choose_widths(*X.shape, k) if is_auto(widths) else check_sizes(widths)
+        encoder = self.encoder or MLP(widths, self.activation)
+        decoder = self.decoder or MLP(widths[::-1], self.activation)
+        with global_seed(self._seed):
+            encoder = check_network(encoder(n_in, 2 * k), "encoder", n_in, 2 * k)
+            decoder = check_network(decoder(k, n_out), "decoder", k, n_out)
+            prior = self.prior_.build(k)
+        self.module_ = VAE(encoder, decoder, observation, prior, k)
+
+    def _train(self, X, weight, X_val, full_batch, passing):
+        """Train a copy of `module_` and set what a fit learns beside it."""
+        self.objective_ = resolve(self.objective, OBJECTIVES)
+        check_beta(self.objective_, self.beta)
+        plan = choose_plan(self.get_params(), *X.shape, full_batch, passing)
+        weight_val = None
+        if plan.patience is not None and X_val is None:
+            X, weight, X_val, weight_val = self._split(X, weight)
+        dtype = choose_dtype(self.precision, full_batch)
+        exact = self.module_.likelihood
+        model = copy.deepcopy(self.module_).to(self.device_, dtype)
+        rows = Rows.from_array(X, weight, exact, dtype, self.device_)
+        optimizer = make_optimizer(model, plan)
+        if passing and self.n_iter_ and self._optimizer_state is not None:
+            optimizer.load_state_dict(self._optimizer_state)
+        callbacks = EpochCallbacks(self, X, plan.epochs, lambda: self._moment(model, rows))
+        with few_threads(choose_threads(model, plan.batch_size)):
+            history = train(
+                model,
+                rows,
+                self.objective_,
+                plan,
+                make_generator(self._seed + self.n_iter_, self.device_),
+                validation=None if X_val is None else Rows.from_array(X_val, weight_val, exact, dtype, self.device_),
+                optimizer=optimizer,
+                on_epoch=callbacks.on_epoch,
+            )
+        self._optimizer_state = optimizer.state_dict() if passing else None
+        self._take_over(model, rows)
+        self.history_ = {key: self.history_.get(key, []) + values for key, values in history.items()}
+        self.n_iter_ = len(self.history_["loss"])
+        callbacks.end()
+
+    def _split(self, X, weight):
+        """Set a share of the rows aside for validation, by the seed."""
+        order = np.random.RandomState(self._seed).permutation(len(X))
+        n_val = max(1, round(self.validation_fraction * len(X)))
+        if n_val >= len(X):
+            raise ValueError(
+                f"Got validation_fraction={self.validation_fraction!r} with {len(X)} distinct rows; "
+                "none would be left to train on."
+            )
+        val, rest = order[:n_val], np.sort(order[n_val:])
+        if weight is None:
+            return X[rest], None, X[val], None
+        return X[rest], weight[rest], X[val], weight[val]
+
+    def _take_over(self, model, rows):
+        """Keep a trained model in the type of the data, and find the order of its components."""
+        exact = self.module_.likelihood
+        device = "cpu" if self.device_.type == "mps" else self.device_  # MPS has no float64
+        self.module_ = model.to(device, torch_dtype(self._dtype)).eval()
+        for buffer, source in zip(model.likelihood.buffers(), exact.buffers(), strict=True):
+            buffer.copy_(source)
+        step = max(1, len(rows) // ORDER_ROWS)
+        x = rows.x[::step].to(device, torch_dtype(self._dtype))
+        weight = None if rows.weight is None else rows.weight[::step].to(x)
+        with torch.no_grad():
+            information = model.information(x, weight).cpu().numpy()
+        self._order = np.argsort(-information, kind="stable")
+        self.kl_per_component_ = information[self._order]
+
+    def _moment(self, model, rows):
+        """Return the attributes of an estimator fitted up to now, for callbacks."""
+        moment = copy.copy(self)
+        moment._take_over(copy.deepcopy(model), rows)
+        model.train()
+        return {key: value for key, value in vars(moment).items() if key not in self.get_params()}
+
+    def _module(self, dtype):
+        """Return `module_` computing in `dtype`."""
+        module, dtype = self.module_, torch_dtype(dtype)
+        return module if torch_dtype(self._dtype) == dtype else copy.deepcopy(module).to(dtype)
