@@ -32,9 +32,7 @@ figures.mkdir(exist_ok=True)
 digits = load_digits()
 rng = np.random.default_rng(0)
 X = (digits.data + rng.uniform(size=digits.data.shape)) / 17
-X_train, X_test, y_train, y_test = train_test_split(
-    X, digits.target, random_state=0, stratify=digits.target
-)
+X_train, X_test, y_train, y_test = train_test_split(X, digits.target, random_state=0, stratify=digits.target)
 
 # %%
 # Training: both terms of the bound, epoch by epoch. The weight of the KL term rises slowly, so
@@ -59,6 +57,7 @@ pca = PCA(n_components=16).fit(X_train)
 
 
 def squared_error(model):
+    """Return the mean squared error of held-out pixels."""
     return np.mean((model.inverse_transform(model.transform(X_test)) - X_test) ** 2)
 
 

@@ -34,7 +34,10 @@ def distinct_rows(X, weight):
     """
     missing = np.isnan(X)
     filled = np.where(missing, 0.0, X) + 0.0  # + 0.0 turns -0.0 into 0.0
-    keys = np.hstack([filled, missing]) if missing.any() else filled
+    if missing.any():  # last in its column, whatever the sign of the values
+        keys = np.stack([missing, filled], axis=2).reshape(len(X), -1)
+    else:
+        keys = filled
     order = np.lexsort(keys.T[::-1])
     keys = keys[order]
     first = np.r_[True, (keys[1:] != keys[:-1]).any(axis=1)]
@@ -45,26 +48,27 @@ def distinct_rows(X, weight):
 def moments(X, weight=None):
     """Return the weighted mean and standard deviation of each column's observed cells.
 
-    Computed in float64 and in chunks, shifted by the first chunk's mean, so neither the type nor
-    the offset of X matters. A column without a spread has standard deviation 0, one without an
-    observed cell has mean NaN.
+    Computed in float64 and in chunks, shifted by the mean of the first chunk with an observed cell,
+    so neither the type nor the offset of X matters. A column without a spread has standard
+    deviation 0, one without an observed cell has mean NaN.
 
     Returns
     -------
     mean, std : ndarray of shape (n_features,)
     """
     n, d = X.shape
-    shift, total, first, second = None, np.zeros(d), np.zeros(d), np.zeros(d)
+    shift, total, first, second = np.zeros(d), np.zeros(d), np.zeros(d), np.zeros(d)
     for rows in row_chunks(n, d):
         chunk = np.asarray(X[rows], dtype=np.float64)
         w = np.ones(len(chunk)) if weight is None else weight[rows]
         seen = ~np.isnan(chunk)
         w = np.where(seen, w[:, None], 0.0)
         chunk = np.where(seen, chunk, 0.0)
-        if shift is None:
-            shift = _divide((w * chunk).sum(axis=0), w.sum(axis=0), 0.0)
+        weights = w.sum(axis=0)
+        if not total.all():
+            shift = np.where(total > 0, shift, _divide((w * chunk).sum(axis=0), weights, 0.0))
         chunk = (chunk - shift) * (w > 0)
-        total += w.sum(axis=0)
+        total += weights
         first += (w * chunk).sum(axis=0)
         second += (w * chunk * chunk).sum(axis=0)
     offset = _divide(first, total, np.nan)
@@ -101,7 +105,7 @@ class Container:
             return pandas.DataFrame(values, columns=self.columns)
         import polars
 
-        return polars.DataFrame(values, schema=self.columns)
+        return polars.DataFrame(values, schema=self.columns, orient="row")
 
 
 def is_auto(value):

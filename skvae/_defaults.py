@@ -40,7 +40,6 @@ def choose_plan(params, n_rows, n_features, full_batch, passing):
         weight_decay=auto("weight_decay", 1e-2),
         beta=params["beta"],
         kl_warmup=0.0 if passing else params["kl_warmup"],
-        max_norm=100.0,
         cycle=not passing,
         patience=params["n_iter_no_change"] if stopping else None,
         tol=params["tol"],

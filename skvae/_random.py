@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from sklearn.utils import check_random_state
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # a builder may itself fit an estimator
 _SEEDS = 2**31 - 1  # what both RandomState.randint and torch accept
 
 

@@ -74,7 +74,9 @@ def resolve_device(value):
         try:
             return torch.device(value)
         except RuntimeError as error:
-            raise ValueError(f"Got device={value!r}; expected 'auto' or a device of torch's. {error}") from None
+            raise ValueError(
+                f"Got device={value!r}; expected 'auto' or a device of torch's. {error}"
+            ) from None
     if torch.cuda.is_available():
         return torch.device("cuda")
     if torch.backends.mps.is_available():
@@ -93,7 +95,7 @@ def check_sizes(sizes):
 def check_network(network, name, in_features, out_features):
     """Return a module that a builder gave, or raise if its output has another shape."""
     if not isinstance(network, torch.nn.Module):
-        raise ValueError(
+        raise TypeError(
             f"Got {name}={network!r}; expected a builder (in_features, out_features) -> torch.nn.Module."
         )
     training = network.training

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from sklearn.base import BaseEstimator
 from torch import nn
+from torch.autograd.function import once_differentiable
 
 from ._arrays import moments, row_chunks
 from ._random import standard_gamma
@@ -35,17 +36,15 @@ MAX_LOG_RATE = 30.0  # e^30 is 1e13 counts; float32 overflows at e^88
 class Likelihood(BaseEstimator, ABC):
     """Specification of p(x given z) for columns that are independent given z.
 
-    To add one: derive from this class, give it a `name`, the number of decoder outputs per column
-    (`n_params`, here or in `build`) and the five methods, and list it in ``__all__``. In their signatures x has
-    shape (..., n_features), `params` (..., n_params, n_features) and `constants` (n_constants,
-    n_features); x is standardised if `standardized` is true, and never NaN.
+    To add one: derive from this class, give it a `name` and the six methods, and list it in
+    ``__all__``. In their signatures x has shape (..., n_features), `params` (..., n_params,
+    n_features) and `constants` (n_constants, n_features); x is standardised if `standardized` is
+    true, and never NaN.
 
     Attributes
     ----------
     name : str
         What users type as ``likelihood=``.
-    n_params : int
-        Decoder outputs per column.
     standardized : bool
         Whether the density is one of standardised values. `ObservationModel` then reports it in
         the units of the data.
@@ -54,7 +53,6 @@ class Likelihood(BaseEstimator, ABC):
     """
 
     name: str
-    n_params = 1
     standardized = False
     dynamic = False
 
@@ -102,7 +100,9 @@ class ObservationModel(nn.Module):
         super().__init__()
         constant = scale == 0
         size = np.where(np.abs(location) > 0, np.abs(location), 1.0)
-        scale = np.where(constant, np.where(np.isnan(size), 1.0, size), scale)
+        scale = np.where(constant, size, scale)
+        if not likelihood.standardized:
+            location = np.nan_to_num(location)  # a column without an observed cell may get some later
         self.likelihood = likelihood
         self.n_params = n_params
         self.n_features = scale.shape[-1]
@@ -171,6 +171,13 @@ class ObservationModel(nn.Module):
             log_prob = log_prob - self.log_scale
         return log_prob if complete else torch.where(seen, log_prob, 0.0)
 
+    def row_log_prob(self, x, output, complete=False):
+        """Return log p of each row in nats, in the units of the data, shape (..., B)."""
+        if complete and isinstance(self.likelihood, Gaussian):
+            log_sigma = self.likelihood.log_sigma(self.constants).expand(self.n_features)
+            return _GaussianRows.apply(x, output, log_sigma) - self.log_scale.sum()
+        return self.log_prob(x, output, complete).sum(-1)
+
     def mean(self, output):
         """Return E[x given z] in the units of the data, shape (..., n_features)."""
         return self._rescale(self.likelihood.mean(self._params(output), self.constants))
@@ -237,7 +244,8 @@ class Gaussian(Likelihood):
         """Standardise the columns and start from sigma 1."""
         return ObservationModel(self, *moments(X, sample_weight), constants=[0.0])
 
-    def _log_sigma(self, constants):
+    def log_sigma(self, constants):
+        """Return log sigma of each column, or of all of them, in standardised units."""
         log_sigma = constants[0]
         if self.sigma == "shared":
             log_sigma = log_sigma.mean()
@@ -246,7 +254,7 @@ class Gaussian(Likelihood):
 
     def log_prob(self, x, params, constants):
         """Return log N(x; mean, sigma^2)."""
-        log_sigma = self._log_sigma(constants)
+        log_sigma = self.log_sigma(constants)
         return (x - params[..., 0, :]).mul(torch.exp(-log_sigma)).square().mul(-0.5) - (
             log_sigma + 0.5 * LOG_2PI
         )
@@ -259,7 +267,27 @@ class Gaussian(Likelihood):
         """Add noise of standard deviation sigma."""
         mean = params[..., 0, :]
         noise = torch.randn(mean.shape, generator=generator, dtype=mean.dtype, device=mean.device)
-        return mean + noise * torch.exp(self._log_sigma(constants))
+        return mean + noise * torch.exp(self.log_sigma(constants))
+
+
+class _GaussianRows(torch.autograd.Function):
+    """`Gaussian.log_prob` of complete rows, summed over their columns, by fewer kernels."""
+
+    @staticmethod
+    def forward(ctx, x, mean, log_sigma):
+        precision = torch.exp(-log_sigma)
+        standard = (x - mean).mul_(precision)
+        ctx.save_for_backward(standard, precision)
+        constant = log_sigma.sum() + 0.5 * LOG_2PI * len(log_sigma)
+        return torch.linalg.vector_norm(standard, dim=-1).square_().mul_(-0.5).sub_(constant)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        standard, precision = ctx.saved_tensors
+        scaled = standard * grad.unsqueeze(-1)
+        grad_log_sigma = (scaled * standard).flatten(0, -2).sum(0).sub_(grad.sum())
+        return None, scaled.mul_(precision), grad_log_sigma
 
 
 class StudentT(Likelihood):
@@ -385,7 +413,9 @@ class ContinuousBernoulli(Likelihood):
         small = half.abs() < 0.05
         safe = torch.where(small, 1.0, half.abs())
         series = half.square() * (1 / 6 - half.square() / 180)
-        log_ratio = torch.where(small, series, safe + torch.log(-torch.expm1(-2 * safe)) - torch.log(2 * safe))
+        log_ratio = torch.where(
+            small, series, safe + torch.log(-torch.expm1(-2 * safe)) - torch.log(2 * safe)
+        )
         return eta * x - half - log_ratio
 
     def mean(self, params, constants):
@@ -484,7 +514,7 @@ class Categorical(Likelihood):
     """Levels coded 0, 1, 2 ...; the decoder gives a logit per level, the encoder sees one-hot.
 
     Every column gets as many logits as the column with most levels; those beyond a column's own
-    highest code have no mass.
+    highest code have no mass, nor have those above all of them.
     """
 
     name = "categorical"
@@ -495,22 +525,22 @@ class Categorical(Likelihood):
 
     def build(self, X, sample_weight=None):
         """Count the levels, centre the one-hot columns and start at the levels' log-shares."""
-        n_levels = int(max(np.nanmax(X), 0)) + 1
-        own = np.nan_to_num(np.nanmax(X, axis=0)).astype(int)
+        own = np.nan_to_num(np.fmax.reduce(X, axis=0)).astype(int)  # fmax ignores NaN
+        n_levels = int(own.max()) + 1
         weight = np.ones(len(X)) if sample_weight is None else sample_weight
         share = np.stack([((level == X) * weight[:, None]).sum(axis=0) for level in range(n_levels)])
         total = (~np.isnan(X) * weight[:, None]).sum(axis=0)
         share = (share + 0.5) / (total + 0.5 * n_levels)
         offset = np.where(np.arange(n_levels)[:, None] <= own, np.log(share), -np.inf)
         scale = np.ones_like(share)
-        return ObservationModel(
-            self, share, scale, n_params=n_levels, offset=offset, features="one_hot"
-        )
+        return ObservationModel(self, share, scale, n_params=n_levels, offset=offset, features="one_hot")
 
     def log_prob(self, x, params, constants):
         """Return the log-probability of each cell's level."""
-        index = x.long().expand(params.shape[:-2] + x.shape[-1:]).unsqueeze(-2)
-        return torch.log_softmax(params, -2).gather(-2, index).squeeze(-2)
+        last = params.shape[-2] - 1
+        index = x.clamp(0, last).long().expand(params.shape[:-2] + x.shape[-1:]).unsqueeze(-2)
+        log_prob = torch.log_softmax(params, -2).gather(-2, index).squeeze(-2)
+        return torch.where(x <= last, log_prob, -torch.inf)
 
     def mean(self, params, constants):
         """Return the most probable level: levels have no average."""

@@ -2,10 +2,9 @@
 
 import math
 from functools import cached_property
-from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 __all__ = ["VAE", "Posterior", "Terms"]
 
@@ -13,20 +12,22 @@ LOG_2PI = math.log(2 * math.pi)
 MAX_LOG_STD = 8.0  # posterior standard deviations stay within e^-8 ... e^8
 
 
-class Posterior(NamedTuple):
-    """q(z given x) = N(mean, diag std^2), one for each of B rows."""
+class Posterior:
+    """q(z given x) = N(mean, diag std^2), one for each of B rows.
 
-    mean: Tensor  # (B, K)
-    log_std: Tensor  # (B, K)
+    Attributes
+    ----------
+    mean, log_std, std : Tensor of shape (B, K)
+    """
 
-    @property
-    def std(self):
-        """Standard deviations, shape (B, K)."""
-        return torch.exp(self.log_std)
+    def __init__(self, mean, log_std):
+        self.mean = mean
+        self.log_std = log_std
+        self.std = torch.exp(log_std)
 
     def rsample(self, noise):
         """Return mean + std * noise, shape (S, B, K), for noise that broadcasts to it."""
-        return self.mean + self.std * noise
+        return torch.addcmul(self.mean, self.std, noise)
 
     def log_prob(self, noise):
         """Return log q of the draw that `noise` makes, shape (S, B)."""
@@ -53,12 +54,12 @@ class Terms:
 
     @cached_property
     def log_pz(self):
-        """log p(z), shape (S, B)."""
+        """Density log p(z), shape (S, B)."""
         return self._prior.log_prob(self.z)
 
     @cached_property
     def log_qz(self):
-        """log q(z given x), shape (S, B)."""
+        """Density log q(z given x), shape (S, B)."""
         return self.posterior.log_prob(self._noise)
 
     @cached_property
@@ -69,12 +70,12 @@ class Terms:
     @cached_property
     def kl(self):
         """KL(q(z given x) || p(z)), in closed form or over the draws, shape (B,)."""
-        kl = self._prior.kl_from(*self.posterior)
+        kl = self._prior.kl_from(self.posterior)
         return (self.log_qz - self.log_pz).mean(0) if kl is None else kl
 
     @property
     def log_weights(self):
-        """log p(x, z) - log q(z given x), shape (S, B)."""
+        """Importance weights log p(x, z) - log q(z given x), shape (S, B)."""
         return self.log_px + self.log_pz - self.log_qz
 
 
@@ -106,7 +107,7 @@ class VAE(nn.Module):
     def encode(self, x, complete=False):
         """Return q(z given x) as a `Posterior`."""
         mean, log_std = self.encoder(self.likelihood.features(x, complete)).chunk(2, -1)
-        return Posterior(mean, MAX_LOG_STD * torch.tanh(log_std / MAX_LOG_STD))
+        return Posterior(mean, log_std.clamp(-MAX_LOG_STD, MAX_LOG_STD))
 
     def decode(self, z):
         """Return E[x given z] in the units of the data, shape (..., n_features)."""
@@ -123,10 +124,10 @@ class VAE(nn.Module):
         """
         posterior = self.encode(x, complete)
         if noise is None:
-            z, noise = posterior.mean.unsqueeze(0), posterior.mean.new_zeros(1)
+            z, noise = posterior.mean.unsqueeze(0), posterior.mean.new_zeros(1, 1, 1)
         else:
             z = posterior.rsample(noise)
-        log_px = self.likelihood.log_prob(x, self.decoder(z), complete).sum(-1)
+        log_px = self.likelihood.row_log_prob(x, self.decoder(z), complete)
         return Terms(self.prior, posterior, noise, z, log_px)
 
     def information(self, x, weight=None):
@@ -139,7 +140,7 @@ class VAE(nn.Module):
         w = torch.full_like(x[:, :1], 1 / len(x)) if weight is None else (weight / weight.sum())[:, None]
         second = (w * (posterior.mean.square() + posterior.std.square())).sum(0)
         log_std = (w * posterior.log_std).sum(0)
-        if self.prior.kl_from(*posterior) is not None:
+        if self.prior.kl_from(posterior) is not None:
             return 0.5 * (second - 1) - log_std
         return 0.5 * torch.log(second - (w * posterior.mean).sum(0).square()) - log_std
 

@@ -37,7 +37,106 @@ ORDER_ROWS = 10_000  # about so many rows tell the order of the components
 
 
 class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    """Variational autoencoder."""
+    """Variational autoencoder: reduce, reconstruct, score and generate rows.
+
+    An encoder maps a row x to the mean and standard deviation of q(z given x), z is drawn from
+    it, and a mirrored decoder gives the parameters of p(x given z). Both are trained to maximise
+    the evidence lower bound: the reconstruction term E[log p(x given z)] minus the KL divergence
+    of q(z given x) from the prior p(z).
+
+    Columns are standardised inside, a missing cell (NaN) is left out of the likelihood, and
+    densities are in the units of X.
+
+    Parameters
+    ----------
+    n_components : int, default=16
+        Number of latent dimensions.
+    hidden_layer_sizes : sequence of int or "auto", default="auto"
+        Widths of the encoder's hidden layers; the decoder is its mirror image. Empty: a linear
+        encoder and decoder, which is probabilistic PCA or factor analysis.
+    activation : str, default="silu"
+        A key of `skvae.networks.ACTIVATIONS`.
+    encoder, decoder : callable or None, default=None
+        Builders ``(in_features, out_features) -> torch.nn.Module`` of other networks.
+    likelihood : str or Likelihood, default="auto"
+        p(x given z): "gaussian", "student_t", "bernoulli", "continuous_bernoulli", "poisson",
+        "negative_binomial", "categorical", or an instance from `skvae.likelihoods`. "auto" is
+        "bernoulli" for boolean arrays and "gaussian" for all others.
+    prior : str or Prior, default="normal"
+        p(z): "normal", "mixture", or an instance from `skvae.priors`.
+    objective : str or Objective, default="elbo"
+        What is maximised: "elbo", "autoencoder", or an instance from `skvae.objectives`.
+    beta : float, default=1.0
+        Weight of the KL term.
+    kl_warmup : float, default=0.25
+        Fraction of all steps over which that weight rises from 0 to `beta`.
+    max_iter : int or "auto", default="auto"
+        Epochs at most.
+    batch_size : int or "auto", default="auto"
+        Rows per step. Up to 256 distinct rows train as one batch, in float64.
+    learning_rate : float or "auto", default="auto"
+        Peak rate of the one-cycle schedule.
+    weight_decay : float or "auto", default="auto"
+        Decoupled decay of the networks' matrices.
+    early_stopping : bool or "auto", default="auto"
+        Stop when the bound of held-out rows no longer improves, and go back to the best weights.
+    validation_fraction : float, default=0.1
+        Share of the rows held out for that, unless `fit` gets X_val.
+    n_iter_no_change : int, default=10
+        Epochs without improvement before stopping; none is counted during the KL warm-up.
+    tol : float, default=1e-4
+        Least improvement, in nats per row.
+    warm_start : bool, default=False
+        Go on from the weights, the standardisation and the order of the last `fit`.
+    device : str or torch.device, default="auto"
+        Where to compute; "auto" takes CUDA, then MPS, then the CPU.
+    precision : {"auto", "float32", "float64"}, default="auto"
+        Type that training computes in; "auto" is float32 beyond one batch. Whatever it is,
+        float64 rows are encoded and scored in float64, float32 rows in float32.
+    random_state : int, RandomState instance or None, default=None
+        Seeds the weights, the order of rows and the noise. None takes fresh entropy.
+    verbose : int, default=0
+        1 prints an epoch's figures, at most two lines a second.
+
+    Attributes
+    ----------
+    module_ : VAE
+        The trained model, a `torch.nn.Module`.
+    history_ : dict of str to list of float
+        One entry an epoch: "loss", "reconstruction" and "kl" (nats per row), "beta",
+        "learning_rate", and "validation_loss", "validation_reconstruction", "validation_kl"
+        where there are validation rows.
+    n_iter_ : int
+        Epochs run.
+    kl_per_component_ : ndarray of shape (n_components,)
+        What each component tells about a row, in nats, falling; near 0: unused.
+    likelihood_, prior_, objective_ : Likelihood, Prior, Objective
+        What the parameters stood for.
+    device_ : torch.device
+    n_features_in_ : int
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Only if X has string column names.
+
+    See Also
+    --------
+    sklearn.decomposition.FactorAnalysis : The linear model with the same likelihood.
+    sklearn.mixture.GaussianMixture : Another density with `sample` and `score_samples`.
+
+    References
+    ----------
+    Kingma and Welling (2014), Auto-Encoding Variational Bayes, arXiv:1312.6114.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skvae import VAETransformer
+    >>> X = load_iris().data
+    >>> vae = VAETransformer(n_components=2, max_iter=200, random_state=0).fit(X)
+    >>> vae.transform(X).shape
+    (150, 2)
+    >>> vae.sample(3, random_state=0).shape
+    (3, 4)
+    """
 
     _parameter_constraints = PARAMETER_CONSTRAINTS
 
@@ -284,7 +383,11 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         # a module on a GPU would not load on a machine without one
         state = super().__getstate__()
         if "module_" in state and state["device_"].type != "cpu":
-            state = {**state, "module_": copy.deepcopy(state["module_"]).cpu(), "device_": torch.device("cpu")}
+            state = {
+                **state,
+                "module_": copy.deepcopy(state["module_"]).cpu(),
+                "device_": torch.device("cpu"),
+            }
         return state
 
     @property
@@ -382,7 +485,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         rows = Rows.from_array(X, weight, exact, dtype, self.device_)
         optimizer = make_optimizer(model, plan)
         if passing and self.n_iter_ and self._optimizer_state is not None:
-            optimizer.load_state_dict(self._optimizer_state)
+            optimizer.load_state(self._optimizer_state)
         callbacks = EpochCallbacks(self, X, plan.epochs, lambda: self._moment(model, rows))
         with few_threads(choose_threads(model, plan.batch_size)):
             history = train(
@@ -391,11 +494,13 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
                 self.objective_,
                 plan,
                 make_generator(self._seed + self.n_iter_, self.device_),
-                validation=None if X_val is None else Rows.from_array(X_val, weight_val, exact, dtype, self.device_),
+                validation=None
+                if X_val is None
+                else Rows.from_array(X_val, weight_val, exact, dtype, self.device_),
                 optimizer=optimizer,
                 on_epoch=callbacks.on_epoch,
             )
-        self._optimizer_state = optimizer.state_dict() if passing else None
+        self._optimizer_state = optimizer.state() if passing else None
         self._take_over(model, rows)
         self.history_ = {key: self.history_.get(key, []) + values for key, values in history.items()}
         self.n_iter_ = len(self.history_["loss"])
