@@ -1,0 +1,822 @@
+"""VAETransformer by itself: that it is right, robust, and loses nothing to bad input."""
+
+import copy
+import math
+import pickle
+import re
+
+import numpy as np
+import pytest
+import torch
+from scipy import sparse, stats
+from sklearn.base import clone
+from sklearn.decomposition import PCA
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.preprocessing import scale
+from torch import nn
+
+from skvae import VAETransformer
+from skvae.likelihoods import Bernoulli, Gaussian
+from skvae.networks import MLP
+
+
+def small(n_components=3, **params):
+    return VAETransformer(
+        n_components, **({"max_iter": 30, "random_state": 0, "hidden_layer_sizes": (32,)} | params)
+    )
+
+
+@pytest.fixture(scope="module")
+def fitted(cancer):
+    """A model that has learned something; tests must leave it as it is."""
+    return small(5, max_iter=200, prior="normal").fit(cancer[0])
+
+
+@pytest.fixture(scope="module")
+def single(cancer):
+    return cancer[0].astype(np.float32)
+
+
+# -- it is right -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_components", [1, 4])
+def test_linear_gaussian_model_is_probabilistic_pca(diabetes, n_components):
+    X = scale(diabetes)
+    vae = VAETransformer(
+        n_components,
+        hidden_layer_sizes=(),
+        likelihood=Gaussian(sigma="shared"),
+        prior="normal",
+        weight_decay=0,
+        kl_warmup=0,
+        max_iter=1500,
+        random_state=0,
+    ).fit(X)
+    exact = PCA(n_components).fit(X).score(X)
+    bound = vae.score_samples(X, n_draws=1).mean()
+    assert abs(bound - exact) / X.shape[1] < 0.05
+    assert abs(vae.score(X) - exact) / X.shape[1] < 0.05
+    assert vae.score(X) < exact + 0.01  # probabilistic PCA is the best of these models
+
+
+def test_score_with_one_draw_is_the_sampled_bound(fitted, cancer):
+    X = cancer[0][:20]
+    module, likelihood = fitted.module_, fitted.module_.likelihood
+    noise = torch.randn((1, 1, 5), generator=torch.Generator().manual_seed(fitted._seed), dtype=torch.float64)
+    with torch.no_grad():
+        x = (torch.tensor(X) - likelihood.location) / likelihood.scale
+        posterior = module.encode(x)
+        z = (posterior.mean + posterior.std * noise[0]).numpy()
+        decoded = module.decode(torch.tensor(z)).numpy()
+        standard = (torch.tensor(decoded) - likelihood.location) / likelihood.scale
+        peak = likelihood.log_prob(standard, module.decoder(torch.tensor(z))).numpy()
+        sigma = np.exp(-peak) / math.sqrt(2 * math.pi)
+    mean, std = posterior.mean.numpy(), posterior.std.numpy()
+    log_px = stats.norm.logpdf(X, decoded, sigma).sum(axis=1)
+    log_pz = stats.norm.logpdf(z).sum(axis=1)
+    log_qz = stats.norm.logpdf(z, mean, std).sum(axis=1)
+    np.testing.assert_allclose(fitted.score_samples(X, n_draws=1), log_px + log_pz - log_qz, rtol=1e-9)
+
+
+def test_score_rises_with_draws(fitted, cancer):
+    scores = [fitted.score_samples(cancer[0], n_draws=n).mean() for n in (1, 10, 300)]
+    assert scores == sorted(scores)
+
+
+def test_score_is_a_density_over_one_column():
+    X = np.random.default_rng(0).gamma(2, 3, size=(60, 1))
+    vae = small(1).fit(X)
+    grid = np.linspace(-150, 200, 4001)[:, None]
+    density = np.exp(vae.score_samples(grid, n_draws=1000))
+    assert np.trapezoid(density, grid[:, 0]) == pytest.approx(1, abs=0.15)
+
+
+def test_samples_follow_the_data(diabetes):
+    X = diabetes * 3 + 7
+    new = small(max_iter=200).fit(X).sample(4000, random_state=0)
+    assert np.abs((new.mean(axis=0) - X.mean(axis=0)) / X.std(axis=0)).max() < 0.25
+    np.testing.assert_allclose(new.std(axis=0) / X.std(axis=0), 1, atol=0.3)
+
+
+def test_history_adds_up(diabetes):
+    vae = small(beta=2.0, kl_warmup=0.5).fit(diabetes)
+    history = vae.history_
+    assert {"loss", "reconstruction", "kl", "learning_rate"} <= set(history)
+    assert not any(key.startswith("validation") for key in history)
+    assert {len(values) for values in history.values()} == {vae.n_iter_} == {30}
+    assert all(np.isfinite(values).all() for values in history.values())
+    last = {key: values[-1] for key, values in history.items()}
+    assert last["loss"] == pytest.approx(2 * last["kl"] - last["reconstruction"])
+    assert last["loss"] < history["loss"][0]
+
+
+def test_seed_decides_every_bit(diabetes):
+    a, b, other = (small(random_state=seed).fit(diabetes) for seed in (3, 3, 4))
+    np.testing.assert_array_equal(a.transform(diabetes), b.transform(diabetes))
+    np.testing.assert_array_equal(a.score_samples(diabetes), b.score_samples(diabetes))
+    assert a.history_ == b.history_
+    assert not np.array_equal(a.transform(diabetes), other.transform(diabetes))
+
+
+def test_seed_may_be_a_generator(diabetes):
+    a, b = (small(random_state=np.random.RandomState(3)).fit_transform(diabetes) for _ in range(2))
+    np.testing.assert_array_equal(a, b)
+    state = np.random.RandomState(3)
+    first, second = (small(random_state=state).fit_transform(diabetes) for _ in range(2))
+    assert not np.array_equal(first, second)
+
+
+def test_sampling_is_seeded(fitted):
+    np.testing.assert_array_equal(fitted.sample(5, random_state=1), fitted.sample(5, random_state=1))
+    assert not np.array_equal(fitted.sample(5, random_state=1), fitted.sample(5, random_state=2))
+    assert not np.array_equal(fitted.sample(5), fitted.sample(5))
+    assert fitted.sample().shape == (1, 30)
+
+
+def test_sample_without_noise_gives_decoder_means(diabetes):
+    vae = small(likelihood=Gaussian(min_sigma=10)).fit(diabetes)  # noise that drowns the means
+    assert (
+        vae.sample(100, noise=True, random_state=0).std()
+        > 3 * vae.sample(100, noise=False, random_state=0).std()
+    )
+
+
+def test_transform_is_deterministic_and_changes_nothing(fitted, cancer):
+    before = pickle.dumps(fitted)
+    X = cancer[0]
+    for method in (fitted.transform, fitted.score_samples, fitted.score, lambda X: fitted.posterior(X)[1]):
+        np.testing.assert_array_equal(method(X), method(X))
+    fitted.inverse_transform(fitted.transform(X))
+    fitted.sample(3)
+    assert pickle.dumps(fitted) == before
+
+
+def global_state():
+    return {
+        "numpy": pickle.dumps(np.random.get_state()),  # noqa: NPY002 - the old global generator is meant
+        "torch": torch.get_rng_state().tolist(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "dtype": torch.get_default_dtype(),
+        "grad": torch.is_grad_enabled(),
+        "threads": torch.get_num_threads(),
+        "interop": torch.get_num_interop_threads(),
+        "errors": np.geterr(),
+        "cudnn": (torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic),
+    }
+
+
+class Failing(nn.Module):
+    """A network that works when it is tried out and raises in training."""
+
+    def __init__(self, in_features, out_features):
+        super().__init__()
+        self.linear = nn.Linear(in_features, out_features)
+
+    def forward(self, x):
+        if torch.is_grad_enabled():
+            raise RuntimeError("out of order")
+        return self.linear(x)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_nothing_global_is_left_changed(diabetes, threads):
+    threads_before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        before = global_state()
+        vae = small(random_state=None, max_iter=3, prior="mixture", early_stopping=True)
+        vae.fit(diabetes)
+        vae.partial_fit(diabetes)
+        vae.inverse_transform(vae.transform(diabetes))
+        vae.sample(3)
+        vae.score(diabetes)
+        assert global_state() == before
+        with pytest.raises(RuntimeError, match="out of order"):
+            small(decoder=Failing).fit(diabetes)
+        with pytest.raises(ValueError):
+            vae.fit(np.full_like(diabetes, np.inf))
+        with pytest.raises(ValueError):
+            vae.score(diabetes[:, :2])
+        assert global_state() == before
+    finally:
+        torch.set_num_threads(threads_before)
+
+
+def test_default_dtype_of_torch_does_not_matter(diabetes):
+    expected = small(max_iter=3).fit_transform(diabetes)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        Z = small(max_iter=3).fit_transform(diabetes)
+    finally:
+        torch.set_default_dtype(before)
+    assert Z.dtype == expected.dtype
+    assert np.isfinite(Z).all()
+
+
+# -- components --------------------------------------------------------------------------------
+
+
+def test_components_come_most_informative_first(fitted, cancer):
+    kl = fitted.kl_per_component_
+    assert kl.shape == (5,)
+    assert (np.diff(kl) <= 0).all()
+    mean, std = fitted.posterior(cancer[0])
+    by_hand = 0.5 * (mean**2 + std**2 - 1).mean(axis=0) - np.log(std).mean(axis=0)
+    np.testing.assert_allclose(by_hand, kl, rtol=1e-6, atol=1e-9)
+
+
+def test_order_is_the_same_in_every_method(fitted, cancer):
+    X = cancer[0]
+    Z = fitted.transform(X)
+    np.testing.assert_array_equal(Z, fitted.posterior(X)[0])
+    assert (fitted.posterior(X)[1] > 0).all()
+
+    def error(Z):
+        return np.mean(((fitted.inverse_transform(Z) - X) / X.std(axis=0)) ** 2)
+
+    assert error(Z) < 0.35  # the column means leave 1
+    assert error(Z[:, ::-1]) > 2 * error(Z)
+    without_first, without_last = Z.copy(), Z.copy()
+    without_first[:, 0], without_last[:, -1] = 0, 0
+    assert error(without_first) > error(without_last)
+
+
+def test_feature_names_out(fitted):
+    assert list(fitted.get_feature_names_out()) == [f"vaetransformer{i}" for i in range(5)]
+
+
+# -- types and units ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "params", [{}, {"precision": "float64"}, {"precision": "float32"}, {"batch_size": 50}], ids=str
+)
+def test_type_in_is_type_out(cancer, single, params):
+    vae = small(max_iter=3, **params).fit(single)
+    for X in (single, cancer[0]):
+        assert vae.transform(X).dtype == X.dtype
+        assert vae.score_samples(X).dtype == X.dtype
+        assert vae.posterior(X)[1].dtype == X.dtype
+        assert vae.inverse_transform(vae.transform(X)).dtype == X.dtype
+    assert vae.sample(2).dtype == np.float32
+    assert small(max_iter=3, **params).fit(cancer[0]).transform(cancer[0]).dtype == np.float64
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint8, bool])
+def test_whole_numbers_and_booleans(dtype):
+    X = np.random.default_rng(0).integers(0, 2, (40, 5)).astype(dtype)
+    vae = small(max_iter=5).fit(X)
+    assert vae.transform(X).dtype == np.float64
+    assert isinstance(vae.likelihood_, Bernoulli if dtype is bool else Gaussian)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("params", [{}, {"batch_size": 50}, {"likelihood": "student_t"}], ids=str)
+def test_power_of_two_keeps_every_bit(cancer, dtype, params):
+    X = cancer[0].astype(dtype)
+    vae, scaled = small(**params).fit(X), small(**params).fit(X * dtype(1024))
+    np.testing.assert_array_equal(scaled.transform(X * dtype(1024)), vae.transform(X))
+    shift = X.shape[1] * math.log(1024)
+    np.testing.assert_allclose(
+        scaled.score_samples(X * dtype(1024)), vae.score_samples(X) - shift, rtol=1e-4, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("precision", ["auto", "float32"])
+def test_units_do_not_matter(cancer, precision):
+    X = cancer[0]
+    other = X * 1000 + 1e6
+    a, b = small(precision=precision).fit(X), small(precision=precision).fit(other)
+    np.testing.assert_allclose(b.transform(other), a.transform(X), atol=0.05)
+    assert stats.spearmanr(b.score_samples(other), a.score_samples(X)).statistic > 0.999
+
+
+def test_list_and_fortran_order(diabetes):
+    X = diabetes[:30]
+    Z = small(max_iter=3).fit_transform(X)
+    np.testing.assert_array_equal(small(max_iter=3).fit_transform(X.tolist()), Z)
+    np.testing.assert_allclose(
+        small(max_iter=3).fit_transform(np.asfortranarray(X)), Z, rtol=1e-9, atol=1e-12
+    )
+
+
+# -- robustness --------------------------------------------------------------------------------
+
+
+def odd_tables():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 6))
+
+    def changed(column, value, row=slice(None)):
+        changed = X.copy()
+        changed[row, column] = value
+        return changed
+
+    return {
+        "20 rows": X[:20],
+        "2 rows": X[:2],
+        "equal rows": np.ones((10, 3)),
+        "one column": X[:, :1],
+        "constant column": changed(2, 7.0),
+        "constant zero": changed(2, 0.0),
+        "huge constant": changed(2, 1e12),
+        "all constant": np.full((20, 3), 5.0),
+        "2,000 columns": rng.normal(size=(30, 2000)),
+        "outlying cell": changed(3, 1e6, 5),
+        "duplicated columns": np.hstack([X, X, X]),
+        "missing column": changed(1, np.nan),
+        "one value seen": changed(1, np.nan, slice(1, None)),
+        "tiny numbers": X * 1e-150,
+        "huge numbers": X * 1e100,
+        "far offset": X + 1e9,
+        "two values": np.sign(X),
+        "mostly zero": X * (rng.random(X.shape) < 0.03),
+        "missing rows": changed(slice(None), np.nan, slice(0, 50)),
+    }
+
+
+TABLES = odd_tables()
+
+
+@pytest.mark.parametrize(
+    "params", [{}, {"batch_size": 8}, {"likelihood": "student_t"}], ids=["full", "mini", "student_t"]
+)
+@pytest.mark.parametrize("table", TABLES)
+def test_odd_tables_give_finite_results(table, params):
+    X = TABLES[table]
+    vae = small(hidden_layer_sizes="auto", **params).fit(X)
+    Z = vae.transform(X)
+    assert np.isfinite(Z).all()
+    assert np.isfinite(vae.posterior(X)[1]).all()
+    assert np.isfinite(vae.score_samples(X)).all()
+    seen = ~np.isnan(X).all(axis=0)
+    assert np.isfinite(vae.inverse_transform(Z)[:, seen]).all()
+    assert np.isfinite(vae.sample(5, random_state=0)[:, seen]).all()
+    assert np.isfinite(vae.kl_per_component_).all()
+
+
+@pytest.mark.parametrize("X", [np.full((20, 3), 5.0), np.full((20, 3), np.nan)], ids=["constant", "missing"])
+def test_values_never_seen_in_training_stay_finite(X):
+    vae = small(max_iter=3).fit(X)
+    new = np.random.default_rng(0).normal(size=(5, 3)) * 100
+    assert np.isfinite(vae.transform(new)).all()
+    assert np.isfinite(vae.score_samples(new)).all()
+
+
+def test_outlying_rows_score_low_and_stay_finite(fitted, cancer):
+    X = cancer[0]
+    far = X.mean(axis=0) + 1e6 * X.std(axis=0) * np.ones((2, 1))
+    assert np.isfinite(fitted.transform(far)).all()
+    assert (fitted.score_samples(far) < fitted.score_samples(X).min()).all()
+
+
+def test_constant_column_comes_back(diabetes):
+    X = diabetes.copy()
+    X[:, 4] = 7.5
+    vae = small(max_iter=100).fit(X)
+    np.testing.assert_allclose(vae.inverse_transform(vae.transform(X))[:, 4], 7.5, rtol=0.2)
+
+
+# -- validation rows, stopping, warm starts ----------------------------------------------------
+
+
+def test_validation_rows_are_watched(diabetes):
+    vae = small().fit(diabetes[:150], X_val=diabetes[150:])
+    for key in ("loss", "reconstruction", "kl"):
+        assert len(vae.history_[f"validation_{key}"]) == vae.n_iter_ == 30
+        assert np.isfinite(vae.history_[f"validation_{key}"]).all()
+    np.testing.assert_array_equal(
+        small(early_stopping=False).fit(diabetes[:150], X_val=diabetes[150:]).transform(diabetes),
+        small(early_stopping=False).fit(diabetes[:150], X_val=diabetes[150:] + 1).transform(diabetes),
+    )
+
+
+def test_early_stopping_stops_and_keeps_the_best(diabetes):
+    params = {"early_stopping": True, "n_iter_no_change": 5, "max_iter": 400, "learning_rate": 0.02}
+    vae = small(**params, weight_decay=0, kl_warmup=0).fit(diabetes[:60], X_val=diabetes[60:])
+    assert vae.n_iter_ < 400
+    losses = vae.history_["validation_loss"]
+    assert len(losses) == vae.n_iter_
+    assert np.argmin(losses) < vae.n_iter_ - 1
+    bound = vae.score_samples(diabetes[60:], n_draws=1).mean()
+    assert bound == pytest.approx(-min(losses), abs=1.5)  # by other draws of the noise
+
+
+def test_early_stopping_sets_rows_aside(diabetes):
+    vae = small(early_stopping=True, validation_fraction=0.25).fit(diabetes)
+    assert len(vae.history_["validation_loss"]) == vae.n_iter_
+    with pytest.raises(ValueError, match=re.escape("validation_fraction=0.9 with 2 distinct rows")):
+        small(early_stopping=True, validation_fraction=0.9).fit(diabetes[:2])
+
+
+def test_warm_start_goes_on(diabetes):
+    vae = small(warm_start=True, max_iter=20).fit(diabetes)
+    first, module = vae.history_["loss"][0], vae.module_
+    vae.set_params(max_iter=40).fit(diabetes)
+    assert vae.history_["loss"][-1] < first
+    assert vae.module_ is not module
+    assert {len(values) for values in vae.history_.values()} == {vae.n_iter_}
+
+
+def test_a_plain_fit_starts_anew(diabetes):
+    vae = small().fit(diabetes * 2 + 1)
+    np.testing.assert_array_equal(vae.fit(diabetes).transform(diabetes), small().fit_transform(diabetes))
+    assert vae.n_iter_ == 30
+
+
+# -- partial_fit -------------------------------------------------------------------------------
+
+
+def test_partial_fit_goes_on_learning(diabetes):
+    vae = small().partial_fit(diabetes)
+    assert vae.n_iter_ == 1
+    first = vae.score(diabetes)
+    location = vae.module_.likelihood.location.clone()
+    for _ in range(40):
+        vae.partial_fit(diabetes + 0.1)
+    assert vae.n_iter_ == 41
+    assert {len(values) for values in vae.history_.values()} == {41}
+    assert vae.score(diabetes) > first
+    assert torch.equal(vae.module_.likelihood.location, location)  # the first chunk fixes it
+
+
+def test_partial_fit_takes_weights(diabetes):
+    weight = np.arange(len(diabetes)) % 3
+    by_weight = small().partial_fit(diabetes, sample_weight=weight)
+    by_repetition = small().partial_fit(np.repeat(diabetes, weight, axis=0))
+    np.testing.assert_allclose(by_weight.transform(diabetes), by_repetition.transform(diabetes), rtol=1e-7)
+
+
+def test_partial_fit_refuses_other_columns(diabetes):
+    vae = small().partial_fit(diabetes)
+    with pytest.raises(ValueError, match="X has 9 features, but VAETransformer is expecting 10 features"):
+        vae.partial_fit(diabetes[:, 1:])
+
+
+def test_partial_fit_goes_on_from_fit_and_seeds_alike(diabetes):
+    a, b = (small(max_iter=5).fit(diabetes).partial_fit(diabetes) for _ in range(2))
+    np.testing.assert_array_equal(a.transform(diabetes), b.transform(diabetes))
+    assert not np.array_equal(a.transform(diabetes), small(max_iter=5).fit_transform(diabetes))
+
+
+# -- a fit that fails loses nothing ------------------------------------------------------------
+
+
+class Switch(nn.Module):
+    """A network that raises what the class attribute `error` holds after a number of training steps."""
+
+    error, steps = None, 0
+
+    def __init__(self, in_features, out_features):
+        super().__init__()
+        self.linear = nn.Linear(in_features, out_features)
+
+    def forward(self, x):
+        if torch.is_grad_enabled() and Switch.error is not None:
+            Switch.steps -= 1
+            if Switch.steps < 0:
+                raise Switch.error
+        return self.linear(x)
+
+
+@pytest.fixture
+def fail():
+    """Return a function that makes `Switch` raise from some training step on."""
+
+    def arm(error, steps=3):
+        Switch.error, Switch.steps = error, steps
+
+    yield arm
+    Switch.error = None
+
+
+def state_of(vae):
+    return {
+        key: pickle.dumps(value) if not isinstance(value, np.ndarray) else value.tolist()
+        for key, value in vars(vae).items()
+    }
+
+
+@pytest.mark.parametrize("method", ["fit", "warm fit", "partial_fit", "other columns"])
+def test_a_failing_fit_leaves_the_estimator_as_it_was(diabetes, fail, method):
+    vae = small(max_iter=5, encoder=Switch, warm_start=method == "warm fit").partial_fit(diabetes)
+    before, Z = state_of(vae), vae.transform(diabetes)
+    fail(RuntimeError("out of order"), 0 if method == "partial_fit" else 3)
+    with pytest.raises(RuntimeError, match="out of order"):
+        (vae.partial_fit if method == "partial_fit" else vae.fit)(
+            diabetes[:, :4] if method == "other columns" else diabetes
+        )
+    fail(None)
+    assert state_of(vae) == before
+    np.testing.assert_array_equal(vae.transform(diabetes), Z)
+    assert vae.n_features_in_ == 10
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [{"X": np.full((5, 10), np.inf)}, {"X": np.empty((0, 10))}, {"sample_weight": np.zeros(200)}],
+    ids=str,
+)
+def test_bad_input_leaves_the_estimator_as_it_was(diabetes, bad):
+    vae = small(max_iter=3).fit(diabetes)
+    before = state_of(vae)
+    for method in (vae.fit, vae.partial_fit):
+        with pytest.raises(ValueError):
+            method(**({"X": diabetes} | bad))
+        assert state_of(vae) == before
+
+
+def test_bad_parameters_leave_the_estimator_as_it_was(diabetes):
+    vae = small(max_iter=3).fit(diabetes)
+    Z = vae.transform(diabetes)
+    for params in (
+        {"likelihood": "bernoulli"},
+        {"encoder": lambda i, o: nn.Linear(i, o + 1)},
+        {"device": "nowhere"},
+    ):
+        before = vae.get_params()
+        with pytest.raises(ValueError):
+            vae.set_params(**params).fit(diabetes)
+        vae.set_params(**before)
+        np.testing.assert_array_equal(vae.transform(diabetes), Z)
+
+
+def test_an_unfitted_estimator_that_fails_stays_unfitted(diabetes):
+    vae = small(likelihood="bernoulli")
+    before = dict(vars(vae))
+    with pytest.raises(ValueError, match="bernoulli"):
+        vae.fit(diabetes)
+    assert vars(vae) == before
+
+
+def test_a_failing_pass_leaves_the_next_one_as_it_would_have_been(diabetes, fail):
+    vae = small(encoder=Switch, batch_size=20).partial_fit(diabetes)
+    other = copy.deepcopy(vae)
+    fail(RuntimeError("out of order"), 3)  # when three steps of the pass are done
+    with pytest.raises(RuntimeError, match="out of order"):
+        vae.partial_fit(diabetes)
+    fail(None)
+    np.testing.assert_array_equal(
+        vae.partial_fit(diabetes).transform(diabetes), other.partial_fit(diabetes).transform(diabetes)
+    )
+
+
+@pytest.mark.parametrize("steps", [1, 12])
+def test_interrupted_training_keeps_the_weights(diabetes, fail, steps):
+    fail(KeyboardInterrupt(), steps)
+    vae = small(encoder=Switch)
+    with pytest.warns(ConvergenceWarning, match="interrupted"):
+        vae.fit(diabetes)
+    fail(None)
+    assert vae.n_iter_ == steps
+    assert all(len(values) == steps for values in vae.history_.values())
+    assert np.isfinite(vae.transform(diabetes)).all()
+    assert np.isfinite(vae.score(diabetes))
+
+
+class Fragile(nn.Module):
+    """A network whose output is not finite in some training steps."""
+
+    bad_steps: range = range(0)
+    step = 0
+
+    def __init__(self, in_features, out_features):
+        super().__init__()
+        self.network = MLP((16,))(in_features, out_features)
+
+    def forward(self, x):
+        out = self.network(x)
+        if torch.is_grad_enabled():
+            Fragile.step += 1
+            if Fragile.step in Fragile.bad_steps:
+                return out * math.nan
+        return out
+
+
+def test_a_loss_that_is_not_finite_for_once_is_recovered(diabetes):
+    Fragile.step, Fragile.bad_steps = 0, range(60, 62)
+    vae = small(encoder=Fragile, max_iter=120).fit(diabetes)
+    assert np.isfinite(vae.score(diabetes))
+    assert {len(values) for values in vae.history_.values()} == {120}
+    assert all(np.isfinite(values).all() for values in vae.history_.values())
+
+
+def test_a_loss_that_is_never_finite_is_an_error(diabetes):
+    Fragile.step, Fragile.bad_steps = 0, range(60, 10**9)
+    with pytest.raises(ValueError, match=r"loss was not finite.*learning_rate.*extreme values"):
+        small(encoder=Fragile, max_iter=120).fit(diabetes)
+
+
+def test_an_absurd_rate_is_survived_or_named(diabetes):
+    try:
+        score = small(learning_rate=1e6, max_iter=100).fit(diabetes).score(diabetes)
+    except ValueError as error:
+        assert "learning_rate=1000000.0" in str(error)  # noqa: PT017 - either way is fine
+    else:
+        assert np.isfinite(score)
+
+
+# -- bad input ---------------------------------------------------------------------------------
+
+X = np.random.default_rng(0).normal(size=(12, 4))
+
+BAD_ROWS = {
+    "infinity": (np.full((5, 4), np.inf), ValueError, "Input X contains infinity"),
+    "strings": (np.array([["a", "b", "c", "d"]] * 5), ValueError, "dtype='numeric'|could not convert string"),
+    "strings in objects": (
+        np.array([[1, 2, 3, "d"]] * 5, dtype=object),
+        ValueError,
+        "could not convert string",
+    ),
+    "dictionaries": (np.array([[{}] * 4] * 5), TypeError, "argument must be .* string.* number"),
+    "complex": (X + 1j, ValueError, "Complex data not supported"),
+    "sparse": (sparse.csr_array(np.eye(4)), TypeError, "[Ss]parse"),
+    "no rows": (np.empty((0, 4)), ValueError, "0 sample"),
+    "no columns": (np.empty((5, 0)), ValueError, "0 feature"),
+    "one dimension": (np.arange(4.0), ValueError, "Expected 2D array, got 1D array instead"),
+    "three dimensions": (np.zeros((5, 4, 2)), ValueError, "dim 3|3D"),
+    "scalar": (3.0, ValueError, "Expected 2D array, got scalar array instead"),
+    "nothing": (None, ValueError, "Expected 2D array|NoneType|None"),
+}
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return small(2, max_iter=3).fit(X)
+
+
+@pytest.mark.parametrize(
+    "method", ["fit", "partial_fit", "fit_transform", "transform", "posterior", "score_samples", "score"]
+)
+@pytest.mark.parametrize("rows", BAD_ROWS)
+def test_bad_rows(tiny, method, rows):
+    bad, error, match = BAD_ROWS[rows]
+    vae = clone(tiny) if "fit" in method else tiny
+    with pytest.raises(error, match=match):
+        getattr(vae, method)(bad)
+
+
+@pytest.mark.parametrize("method", ["transform", "posterior", "score_samples", "score", "partial_fit"])
+def test_wrong_number_of_columns(tiny, method):
+    vae = copy.deepcopy(tiny)
+    with pytest.raises(
+        ValueError, match="X has 3 features, but VAETransformer is expecting 4 features as input"
+    ):
+        getattr(vae, method)(X[:, :3])
+
+
+def test_wrong_number_of_components(tiny):
+    with pytest.raises(
+        ValueError, match=re.escape("X has 3 components, but VAETransformer was fitted with n_components=2")
+    ):
+        tiny.inverse_transform(np.zeros((2, 3)))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda vae: vae.transform(X),
+        lambda vae: vae.posterior(X),
+        lambda vae: vae.inverse_transform(X),
+        lambda vae: vae.sample(),
+        lambda vae: vae.score(X),
+        lambda vae: vae.score_samples(X),
+        lambda vae: vae.get_feature_names_out(),
+    ],
+)
+def test_unfitted_use(call):
+    with pytest.raises(NotFittedError, match="This VAETransformer instance is not fitted yet"):
+        call(VAETransformer())
+
+
+@pytest.mark.parametrize("n", [0, -1, 2.5, "3", None, True])
+def test_bad_counts(tiny, n):
+    with pytest.raises(
+        ValueError, match=re.escape(f"Got n_samples={n!r}; expected a whole number of at least 1")
+    ):
+        tiny.sample(n)
+    with pytest.raises(
+        ValueError, match=re.escape(f"Got n_draws={n!r}; expected a whole number of at least 1")
+    ):
+        tiny.score_samples(X, n_draws=n)
+
+
+@pytest.mark.parametrize(
+    ("params", "match"),
+    [
+        ({"n_components": 0}, "'n_components' parameter .* must be an int in the range"),
+        ({"n_components": -2}, "'n_components' parameter"),
+        ({"n_components": 2.5}, "'n_components' parameter"),
+        ({"hidden_layer_sizes": (0,)}, r"Got hidden_layer_sizes=\(0,\); expected positive whole numbers"),
+        ({"hidden_layer_sizes": (-3, 2)}, "hidden_layer_sizes=.*positive whole numbers"),
+        ({"hidden_layer_sizes": (2.5,)}, "hidden_layer_sizes=.*positive whole numbers"),
+        ({"hidden_layer_sizes": ("a",)}, "hidden_layer_sizes=.*positive whole numbers"),
+        ({"hidden_layer_sizes": ((2, 3), (4, 5))}, "hidden_layer_sizes=.*positive whole numbers"),
+        ({"hidden_layer_sizes": "big"}, "'hidden_layer_sizes' parameter .* Got 'big'"),
+        ({"activation": "sillu"}, "'activation' parameter .*'silu'.* Got 'sillu'"),
+        ({"likelihood": "normal"}, "'likelihood' parameter .*'gaussian'.* Got 'normal'"),
+        ({"likelihood": Gaussian(sigma="one")}, "Got sigma='one'; expected .*'shared'"),
+        ({"likelihood": Gaussian(min_sigma=0)}, "Got min_sigma=0; expected a number above 0"),
+        ({"likelihood": Gaussian}, "'likelihood' parameter"),
+        ({"prior": "gauss"}, "'prior' parameter .*'normal'.* Got 'gauss'"),
+        ({"objective": "mse"}, "'objective' parameter .*'elbo'.* Got 'mse'"),
+        ({"beta": -1}, "'beta' parameter"),
+        ({"beta": 4, "objective": "autoencoder"}, "Got beta=4 with objective='autoencoder'.*Leave beta out"),
+        ({"kl_warmup": 1.5}, "'kl_warmup' parameter"),
+        ({"max_iter": 0}, "'max_iter' parameter"),
+        ({"batch_size": 0}, "'batch_size' parameter"),
+        ({"learning_rate": 0}, "'learning_rate' parameter"),
+        ({"learning_rate": math.nan}, "learning_rate"),
+        ({"learning_rate": math.inf}, "learning_rate"),
+        ({"beta": math.nan}, "beta"),
+        ({"weight_decay": -1}, "'weight_decay' parameter"),
+        ({"early_stopping": "yes"}, "'early_stopping' parameter"),
+        ({"validation_fraction": 0.0}, "'validation_fraction' parameter"),
+        ({"validation_fraction": 1.0}, "'validation_fraction' parameter"),
+        ({"n_iter_no_change": 0}, "'n_iter_no_change' parameter"),
+        ({"tol": -1}, "'tol' parameter"),
+        ({"precision": "float16"}, "'precision' parameter .* Got 'float16'"),
+        ({"device": "gpu"}, "Got device='gpu'; expected 'auto' or a device of torch's"),
+        ({"random_state": "zero"}, "'random_state' parameter"),
+        ({"encoder": "mlp"}, "'encoder' parameter"),
+        ({"encoder": lambda i, o: "a network"}, "Got encoder='a network'; expected a builder"),
+        (
+            {"encoder": lambda i, o: nn.Linear(i, o + 1)},
+            r"The encoder turned .* shape \(2, 7\); expected \(2, 6\)",
+        ),
+        (
+            {"decoder": lambda i, o: nn.Linear(i, 2)},
+            r"The decoder turned .* shape \(2, 2\); expected \(2, 4\)",
+        ),
+    ],
+    ids=str,
+)
+def test_bad_parameters(params, match):
+    with pytest.raises((TypeError, ValueError), match=match):
+        small(**({"max_iter": 2} | params)).fit(X)
+
+
+@pytest.mark.parametrize(
+    ("weight", "match"),
+    [
+        (np.ones(5), r"sample_weight.shape == \(5,\), expected \(12,\)"),
+        (np.ones((12, 2)), "Sample weights must be 1D array or scalar"),
+        (-np.ones(12), "Negative values in data passed to `sample_weight`"),
+        (np.zeros(12), "[Ss]ample.weight.*zero"),
+        (np.full(12, np.nan), "Input sample_weight contains NaN"),
+        (np.full(12, np.inf), "Input sample_weight contains infinity"),
+        (["a"] * 12, "could not convert string"),
+    ],
+    ids=["short", "2-D", "negative", "zero", "nan", "infinite", "strings"],
+)
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_bad_weights(tiny, method, weight, match):
+    vae = tiny if method == "score" else clone(tiny)
+    with pytest.raises(ValueError, match=match):
+        getattr(vae, method)(X, sample_weight=weight)
+
+
+# -- support -----------------------------------------------------------------------------------
+
+SUPPORTS = {
+    "bernoulli": (np.eye(4), 0.5, "only 0 and 1"),
+    "continuous_bernoulli": (np.eye(4) * 0.7, 1.5, r"values in \[0, 1\]"),
+    "poisson": (np.eye(4) * 3, 0.5, "whole numbers from 0 on"),
+    "negative_binomial": (np.eye(4) * 3, -1, "whole numbers from 0 on"),
+    "categorical": (np.eye(4) * 2, -1, "whole numbers from 0 on"),
+}
+
+
+@pytest.mark.parametrize("method", ["fit", "transform", "score_samples"])
+@pytest.mark.parametrize("likelihood", SUPPORTS)
+def test_values_outside_the_support(likelihood, method):
+    good, value, wish = SUPPORTS[likelihood]
+    bad = good.copy()
+    bad[1, 2] = value
+    message = f"Got likelihood='{likelihood}' with X.* in .*; expected {wish}"
+    vae = small(2, likelihood=likelihood, max_iter=2)
+    call = vae.fit if method == "fit" else getattr(vae.fit(good), method)
+    with pytest.raises(ValueError, match=message):
+        call(bad)
+
+
+def test_a_missing_column_of_every_likelihood():
+    for likelihood, (good, _, _) in SUPPORTS.items():
+        holey = np.vstack([good, good])
+        holey[:, 1] = np.nan
+        vae = small(2, likelihood=likelihood, max_iter=2).fit(holey)
+        assert np.isfinite(vae.transform(holey)).all()
+        assert np.isfinite(vae.score_samples(holey)).all()
+
+
+def test_validation_rows_of_other_width(diabetes):
+    with pytest.raises(ValueError, match=r"X(_val)? has 3 features"):
+        small().fit(diabetes, X_val=diabetes[:, :3])
+
+
+def test_likelihood_goes_by_type_never_by_values():
+    zeros_and_ones = np.random.default_rng(0).integers(0, 2, (20, 4))
+    assert isinstance(small(max_iter=2).fit(zeros_and_ones * 1.0).likelihood_, Gaussian)
+    assert isinstance(small(max_iter=2).fit(zeros_and_ones == 1).likelihood_, Bernoulli)
