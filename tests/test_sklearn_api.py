@@ -254,6 +254,21 @@ def test_weight_equals_repetition(weighted, params):
     np.testing.assert_allclose(by_weight.score_samples(X), by_repetition.score_samples(X), rtol=1e-7)
 
 
+def test_weighted_batches_average_to_the_weighted_loss():
+    X = np.random.default_rng(0).normal(size=(240, 5))
+    weight = np.where(np.arange(240) % 4, 1, 6)
+    X[weight > 1] *= 4
+
+    def loss(X, weight, batch_size):  # of an epoch in which nothing is learned
+        est = VAETransformer(2, objective="autoencoder", learning_rate=1e-12, max_iter=1, random_state=0)
+        return est.set_params(batch_size=batch_size).fit(X, sample_weight=weight).history_["loss"][0]
+
+    full = loss(X, weight, 240)
+    assert abs(full / loss(X, None, 240) - 1) > 0.1
+    assert loss(X, weight, 8) == pytest.approx(full, rel=0.02)
+    assert loss(np.repeat(X, weight, axis=0), None, 8) == pytest.approx(full, rel=0.02)
+
+
 def test_weights_are_relative_and_zero_removes(weighted):
     X, weight, _ = weighted
     est = VAETransformer(3, max_iter=10, random_state=0)
