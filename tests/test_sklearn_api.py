@@ -185,7 +185,7 @@ def holey():
 
 @pytest.fixture(scope="module")
 def fitted(holey):
-    return VAETransformer(2, max_iter=5, random_state=0).fit(holey)
+    return VAETransformer(2, prior="normal", max_iter=5, random_state=0).fit(holey)
 
 
 @pytest.mark.parametrize("value", [np.inf, -np.inf])
