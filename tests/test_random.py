@@ -1,0 +1,102 @@
+"""No global generator is ever moved."""
+
+import threading
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+from torch import nn
+
+from skvae._random import draw_seed, global_seed, make_generator, standard_gamma
+
+
+@pytest.fixture(autouse=True)
+def _global_state_stays():
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    yield
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert np.array_equal(np.random.get_state()[1], before[1])  # noqa: NPY002
+
+
+def weights():
+    return nn.Linear(4, 3).weight.detach()
+
+
+def test_seeds_from_every_kind_of_random_state():
+    assert draw_seed(3) == draw_seed(3) != draw_seed(4)
+    assert draw_seed(np.int64(3)) == draw_seed(3)
+    state = np.random.RandomState(3)
+    assert [draw_seed(state), draw_seed(state)] == list(np.random.RandomState(3).randint(2**31 - 1, size=2))
+    assert draw_seed(None) != draw_seed(None)
+    for seed in (draw_seed(0), draw_seed(None)):
+        assert type(seed) is int
+        assert 0 <= seed < 2**31 - 1
+
+
+def test_generators_of_one_seed_agree():
+    first, second = (torch.rand(5, generator=make_generator(7)) for _ in range(2))
+    assert torch.equal(first, second)
+    assert not torch.equal(first, torch.rand(5, generator=make_generator(8)))
+
+
+def test_global_seed_decides_weights():
+    with global_seed(1):
+        first, second = weights(), weights()
+    with global_seed(1):
+        assert torch.equal(weights(), first)
+    assert not torch.equal(first, second)
+
+
+def test_global_seed_restores_after_an_error():
+    with pytest.raises(KeyError), global_seed(1):
+        _ = {}[weights()]
+
+
+def test_global_seed_nests():
+    done = []
+
+    def nested():
+        with global_seed(1):
+            before = weights()
+            with global_seed(2):
+                inner = weights()
+            done.extend([before, inner, weights()])
+
+    thread = threading.Thread(target=nested, daemon=True)
+    thread.start()
+    thread.join(5)
+    assert len(done) == 3, "the inner block waits for the outer one for ever"
+    with global_seed(1):
+        want = [weights(), weights()]
+    assert torch.equal(done[0], want[0])
+    assert torch.equal(done[2], want[1])
+    with global_seed(2):
+        assert torch.equal(done[1], weights())
+
+
+def test_global_seed_in_threads():
+    def build(seed, results):
+        for _ in range(20):
+            with global_seed(seed):
+                results.append(torch.cat([weights(), weights()]))
+
+    results = {seed: [] for seed in range(4)}
+    threads = [threading.Thread(target=build, args=item) for item in results.items()]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for seed, got in results.items():
+        want = []
+        build(seed, want)
+        assert len(got) == 20
+        assert all(torch.equal(a, b) for a, b in zip(got, want, strict=True))
+
+
+@pytest.mark.parametrize("concentration", [0.3, 1.0, 40.0])
+def test_standard_gamma_against_scipy(concentration):
+    shape = torch.full((20_000,), concentration, dtype=torch.float64)
+    draws = standard_gamma(shape, make_generator(0))
+    assert scipy.stats.kstest(draws.numpy(), scipy.stats.gamma(concentration).cdf).pvalue > 1e-3
+    assert torch.equal(draws, standard_gamma(shape, make_generator(0)))
