@@ -1,6 +1,7 @@
 """VAETransformer inside scikit-learn's tools, on real data."""
 
 import importlib
+import multiprocessing
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 
@@ -196,6 +197,35 @@ def test_threads_at_once_agree(fitted, cancer):
         np.testing.assert_array_equal(future.result(), scores)
 
 
+def use_in_child(vae, X, pipe):
+    pipe.send((vae.transform(X), clone(vae).fit(X).transform(X)))
+    pipe.close()
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_forked_child_transforms_and_fits(fitted, cancer):
+    X, _ = cancer
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        torch.ones(500, 500) @ torch.ones(500, 500)  # start the pool that a forked child does not have
+        context = multiprocessing.get_context("fork")
+        receiver, sender = context.Pipe(duplex=False)
+        child = context.Process(target=use_in_child, args=(fitted, X, sender))
+        child.start()
+        answered = receiver.poll(30)
+        if not answered:
+            child.kill()
+        child.join()
+    finally:
+        torch.set_num_threads(before)
+    assert answered
+    assert child.exitcode == 0
+    Z, again = receiver.recv()
+    np.testing.assert_allclose(Z, fitted.transform(X), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(again, Z, rtol=1e-6, atol=1e-6)
+
+
 class ThreadCounter(nn.Module):
     """A network that remembers how many threads torch had when it ran."""
 
@@ -349,6 +379,17 @@ def test_progress_bar_in_a_search(diabetes, capsys):
     search = GridSearchCV(small(max_iter=3), {"beta": [0.5, 1]}, cv=2)
     search.set_callbacks(callbacks().ProgressBar()).fit(diabetes)
     assert "GridSearchCV" in capsys.readouterr().out
+
+
+def test_scoring_monitor_logs_every_epoch(diabetes):
+    monitor = callbacks().ScoringMonitor(scoring=None)
+    vae = (
+        small(max_iter=4).set_callbacks(monitor).fit(diabetes, np.zeros(len(diabetes)))
+    )  # nothing without a y
+    scores = [row["score"] for row in monitor.get_logs().data if row["task_name"] == "epoch"]
+    assert len(scores) == 4
+    assert scores[-1] == pytest.approx(vae.score(diabetes))
+    assert scores[-1] > scores[0]
 
 
 def test_a_callback_may_stop_training(diabetes):

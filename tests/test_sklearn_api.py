@@ -99,6 +99,8 @@ CONFIGURATIONS = {
     "nan": WithHoles(max_iter=5),
     "float32": VAETransformer(max_iter=5, precision="float32"),
     "early_stopping": VAETransformer(max_iter=12, early_stopping=True, n_iter_no_change=2),
+    "warm_start": VAETransformer(max_iter=5, warm_start=True),
+    "mini_batches": VAETransformer(max_iter=5, batch_size=8),
     "student_t": VAETransformer(max_iter=5, likelihood="student_t"),
     "mixture": VAETransformer(max_iter=5, prior="mixture"),
     "autoencoder": VAETransformer(max_iter=5, objective="autoencoder"),
@@ -242,6 +244,7 @@ def weighted():
         {"likelihood": "student_t", "prior": "mixture"},
         {"early_stopping": True},
         {"objective": "autoencoder"},
+        {"batch_size": 8},
     ],
     ids=str,
 )

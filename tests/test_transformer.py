@@ -4,6 +4,7 @@ import copy
 import math
 import pickle
 import re
+from functools import partial
 
 import numpy as np
 import pytest
@@ -201,6 +202,14 @@ def test_nothing_global_is_left_changed(diabetes, threads):
         assert global_state() == before
     finally:
         torch.set_num_threads(threads_before)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_gradients_are_on_or_off_as_the_caller_left_them(diabetes, mode):
+    with mode():
+        inside = small(max_iter=3).fit(diabetes)
+        assert not torch.is_grad_enabled()
+    np.testing.assert_array_equal(inside.transform(diabetes), small(max_iter=3).fit_transform(diabetes))
 
 
 def test_default_dtype_of_torch_does_not_matter(diabetes):
@@ -426,6 +435,13 @@ def test_a_plain_fit_starts_anew(diabetes):
     assert vae.n_iter_ == 30
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_history_stays_rectangular_when_validation_comes_and_goes(diabetes, first):
+    vae = small(warm_start=True, max_iter=5).fit(diabetes, X_val=diabetes if first else None)
+    vae.set_params(max_iter=10).fit(diabetes, X_val=None if first else diabetes)
+    assert {len(values) for values in vae.history_.values()} == {vae.n_iter_}
+
+
 # -- partial_fit -------------------------------------------------------------------------------
 
 
@@ -440,6 +456,12 @@ def test_partial_fit_goes_on_learning(diabetes):
     assert {len(values) for values in vae.history_.values()} == {41}
     assert vae.score(diabetes) > first
     assert torch.equal(vae.module_.likelihood.location, location)  # the first chunk fixes it
+
+
+def test_partial_fit_takes_a_chunk_of_one_row(diabetes):
+    vae = small().partial_fit(diabetes)
+    before = vae.transform(diabetes)
+    assert not np.array_equal(vae.partial_fit(diabetes[:1]).transform(diabetes), before)
 
 
 def test_partial_fit_takes_weights(diabetes):
@@ -563,7 +585,7 @@ def test_a_failing_pass_leaves_the_next_one_as_it_would_have_been(diabetes, fail
     )
 
 
-@pytest.mark.parametrize("steps", [1, 12])
+@pytest.mark.parametrize("steps", [0, 1, 12])
 def test_interrupted_training_keeps_the_weights(diabetes, fail, steps):
     fail(KeyboardInterrupt(), steps)
     vae = small(encoder=Switch)
@@ -739,8 +761,10 @@ def test_bad_counts(tiny, n):
         ({"tol": -1}, "'tol' parameter"),
         ({"precision": "float16"}, "'precision' parameter .* Got 'float16'"),
         ({"device": "gpu"}, "Got device='gpu'; expected 'auto' or a device of torch's"),
+        ({"device": "cuda:99"}, "Got device='cuda:99'"),
         ({"random_state": "zero"}, "'random_state' parameter"),
         ({"encoder": "mlp"}, "'encoder' parameter"),
+        ({"encoder": nn.Linear(4, 4)}, "encoder"),
         ({"encoder": lambda i, o: "a network"}, "Got encoder='a network'; expected a builder"),
         (
             {"encoder": lambda i, o: nn.Linear(i, o + 1)},
@@ -750,6 +774,8 @@ def test_bad_counts(tiny, n):
             {"decoder": lambda i, o: nn.Linear(i, 2)},
             r"The decoder turned .* shape \(2, 2\); expected \(2, 4\)",
         ),
+        ({"decoder": lambda i, o: nn.Linear(i + 1, o)}, "decoder"),
+        ({"decoder": lambda i, o: nn.LSTM(i, o)}, "decoder"),
     ],
     ids=str,
 )
@@ -771,7 +797,7 @@ def test_bad_parameters(params, match):
     ],
     ids=["short", "2-D", "negative", "zero", "nan", "infinite", "strings"],
 )
-@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+@pytest.mark.parametrize("method", ["fit", "partial_fit", "score"])
 def test_bad_weights(tiny, method, weight, match):
     vae = tiny if method == "score" else clone(tiny)
     with pytest.raises(ValueError, match=match):
@@ -789,7 +815,7 @@ SUPPORTS = {
 }
 
 
-@pytest.mark.parametrize("method", ["fit", "transform", "score_samples"])
+@pytest.mark.parametrize("method", ["fit", "warm fit", "partial_fit", "transform", "score_samples", "X_val"])
 @pytest.mark.parametrize("likelihood", SUPPORTS)
 def test_values_outside_the_support(likelihood, method):
     good, value, wish = SUPPORTS[likelihood]
@@ -797,9 +823,23 @@ def test_values_outside_the_support(likelihood, method):
     bad[1, 2] = value
     message = f"Got likelihood='{likelihood}' with X.* in .*; expected {wish}"
     vae = small(2, likelihood=likelihood, max_iter=2)
-    call = vae.fit if method == "fit" else getattr(vae.fit(good), method)
+    if method == "fit":
+        call = vae.fit
+    elif method == "X_val":
+        call = partial(vae.fit, good, None, None)  # the next argument is X_val
+    elif method == "warm fit":
+        call = vae.set_params(warm_start=True).fit(good).fit
+    else:
+        call = getattr(vae.fit(good), method)
     with pytest.raises(ValueError, match=message):
         call(bad)
+
+
+def test_levels_never_seen_in_training():
+    vae = small(2, likelihood="categorical", max_iter=2).fit(np.eye(4) * 2)
+    for call in (vae.transform, vae.score_samples, vae.partial_fit):
+        with pytest.raises(ValueError, match="categorical"):
+            call(np.eye(4) * 5)
 
 
 def test_a_missing_column_of_every_likelihood():
@@ -809,6 +849,12 @@ def test_a_missing_column_of_every_likelihood():
         vae = small(2, likelihood=likelihood, max_iter=2).fit(holey)
         assert np.isfinite(vae.transform(holey)).all()
         assert np.isfinite(vae.score_samples(holey)).all()
+
+
+def test_validation_rows_meet_the_likelihood_of_this_fit():
+    vae = small(2, likelihood="bernoulli", max_iter=2).fit(np.eye(4))
+    vae.set_params(likelihood="gaussian").fit(X, X_val=X)
+    assert len(vae.history_["validation_loss"]) == 2
 
 
 def test_validation_rows_of_other_width(diabetes):
