@@ -1,0 +1,243 @@
+"""The model against a linear-Gaussian one, whose log p(x) is a closed form."""
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+from torch import nn
+from torch.distributions import Bernoulli as TorchBernoulli
+from torch.distributions import Normal, kl_divergence
+
+from skvae._random import global_seed
+from skvae.likelihoods import Bernoulli, Gaussian, StudentT
+from skvae.model import VAE, Posterior
+from skvae.priors import Mixture, StandardNormal
+
+NAN = float("nan")
+D, K = 4, 2
+LOCATION, SCALE = np.array([3.0, -50.0, 0.0, 1e3]), np.array([2.0, 10.0, 0.1, 1.0])
+SIGMA = np.array([0.5, 0.8, 0.6, 1.1])
+BIAS = np.array([0.1, -0.3, 0.0, 0.2])
+# columns of W / sigma are orthogonal, so the posterior of z given x has no correlations and a diagonal q fits
+W = SIGMA[:, None] * np.array([[1.0, 1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]]) * [0.7, 0.2]
+PRECISION = 1 + ((W / SIGMA[:, None]) ** 2).sum(axis=0)
+
+
+def rows(n=6):
+    return LOCATION + SCALE * np.random.RandomState(1).randn(n, D)
+
+
+def draws(n, n_rows=1, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn((n, n_rows, K), generator=generator, dtype=torch.float64)
+
+
+def linear_gaussian(shift=0.0, log_factor=0.0):
+    """A VAE whose q is the posterior; `shift` moves its means, `log_factor` widens it."""
+    spec = Gaussian(min_sigma=1e-3)
+    likelihood = spec.build(np.vstack([LOCATION - SCALE, LOCATION + SCALE]))
+    model = VAE(nn.Linear(D, 2 * K), nn.Linear(K, D), likelihood, StandardNormal().build(K), K).double()
+    to_mean = (W / SIGMA[:, None] ** 2 / PRECISION).T
+    with torch.no_grad():
+        likelihood.constants.copy_(torch.tensor(np.log(SIGMA - 1e-3)))
+        model.decoder.weight.copy_(torch.tensor(W))
+        model.decoder.bias.copy_(torch.tensor(BIAS))
+        model.encoder.weight.copy_(torch.tensor(np.vstack([to_mean, np.zeros((K, D))])))
+        log_std = -0.5 * np.log(PRECISION) + log_factor
+        model.encoder.bias.copy_(torch.tensor(np.r_[shift - to_mean @ BIAS, log_std]))
+    return model
+
+
+def exact_log_px(X):
+    """log N(x; b, W W' + sigma^2) of the observed cells, in the units of the data."""
+    out = []
+    for x in X:
+        seen = ~np.isnan(x)
+        covariance = np.diag(SCALE) @ (W @ W.T + np.diag(SIGMA**2)) @ np.diag(SCALE)
+        mean = LOCATION + SCALE * BIAS
+        density = scipy.stats.multivariate_normal(mean[seen], covariance[np.ix_(seen, seen)])
+        out.append(density.logpdf(x[seen]))
+    return np.array(out)
+
+
+def standardized(model, X):
+    return model.likelihood.standardize(torch.tensor(X))
+
+
+@pytest.mark.parametrize("n_draws", [1, 2, 7])
+def test_the_exact_posterior_gives_log_px_with_any_number_of_draws(n_draws):
+    model, X = linear_gaussian(), rows()
+    got = model.log_marginal(standardized(model, X), draws(n_draws, len(X)))
+    assert got.shape == (len(X),)
+    np.testing.assert_allclose(got.detach(), exact_log_px(X), rtol=1e-11)
+
+
+def test_one_draw_is_the_sampled_bound():
+    model, X = linear_gaussian(0.4, 0.3), rows()
+    x, noise = standardized(model, X), draws(1, len(X))
+    mean, log_std = model.encoder(x).chunk(2, -1)
+    q = Normal(mean, log_std.exp())
+    z = mean + log_std.exp() * noise[0]
+    log_px = Normal(
+        torch.tensor(LOCATION + SCALE * (z.detach().numpy() @ W.T + BIAS)), torch.tensor(SCALE * SIGMA)
+    ).log_prob(torch.tensor(X))
+    want = log_px.sum(-1) + Normal(0.0, 1.0).log_prob(z).sum(-1) - q.log_prob(z).sum(-1)
+    torch.testing.assert_close(model.log_marginal(x, noise), want)
+    torch.testing.assert_close(model.terms(x, noise).log_weights[0], want)
+
+
+def test_the_estimate_rises_toward_log_px():
+    model, X = linear_gaussian(0.6, 0.2), rows()
+    x, exact = standardized(model, X), exact_log_px(X)
+    noise = draws(4096, len(X))
+    means = [
+        model.log_marginal(x.repeat(4096 // n, 1), noise.reshape(n, -1, K)).detach().mean().item()
+        for n in (1, 4, 16, 256)
+    ]
+    assert means == sorted(means)
+    assert means[-1] < exact.mean() + 0.01
+    assert exact.mean() - means[0] > 0.3
+    np.testing.assert_allclose(model.log_marginal(x, noise).detach(), exact, atol=0.05)
+
+
+def test_the_bound_misses_log_px_by_the_divergence_from_the_posterior():
+    model, right, X = linear_gaussian(0.4, 0.3), linear_gaussian(), rows()
+    x = standardized(model, X)
+    # the bound is quadratic in the noise, so these four draws with the moments of N(0, I) average it exactly
+    noise = torch.tensor([[1, 1], [1, -1], [-1, 1], [-1, -1.0]], dtype=torch.float64)[:, None]
+    terms = model.terms(x, noise)
+    q, p = (Normal(e.mean, e.std) for e in (model.encode(x), right.encode(x)))
+    want = exact_log_px(X) - kl_divergence(q, p).sum(-1).detach().numpy()
+    np.testing.assert_allclose((terms.reconstruction - terms.kl).detach(), want, rtol=1e-11)
+    np.testing.assert_allclose(terms.log_weights.mean(0).detach(), want, rtol=1e-11)
+
+
+def test_missing_cells_are_integrated_out():
+    model, X = linear_gaussian(0.0, 0.3), rows()
+    X[0, 1] = X[1, :3] = X[2, [0, 3]] = np.nan
+    got = model.log_marginal(standardized(model, X), draws(20_000))
+    np.testing.assert_allclose(got.detach(), exact_log_px(X), atol=0.05)
+
+
+def test_a_row_of_nothing_has_log_p_zero():
+    model = linear_gaussian()
+    x = torch.full((1, D), NAN, dtype=torch.float64)
+    terms = model.terms(x, draws(3))
+    assert (terms.log_px == 0).all()
+    np.testing.assert_allclose(model.log_marginal(x, draws(20_000)).item(), 0.0, atol=0.05)
+
+
+def test_scores_do_not_depend_on_the_company():
+    model, X = linear_gaussian(0.4), rows()
+    x, noise = standardized(model, X), draws(5)
+    alone = torch.cat([model.log_marginal(row[None], noise) for row in x])
+    torch.testing.assert_close(model.log_marginal(x, noise), alone, rtol=1e-12, atol=0)
+
+
+def test_posterior_against_torch():
+    mean, log_std, noise = draws(3, 5)
+    posterior = Posterior(mean, log_std)
+    z = posterior.rsample(noise)
+    torch.testing.assert_close(z, mean + log_std.exp() * noise)
+    torch.testing.assert_close(posterior.log_prob(noise), Normal(mean, log_std.exp()).log_prob(z).sum(-1))
+    torch.testing.assert_close(posterior.std, log_std.exp())
+
+
+def test_decoding_the_posterior_mean():
+    model, X = linear_gaussian(), rows()
+    x = standardized(model, X)
+    terms = model.terms(x)
+    posterior = model.encode(x)
+    assert torch.equal(terms.z, posterior.mean[None])
+    assert terms.log_px.shape == terms.log_pz.shape == terms.log_qz.shape == (1, len(X))
+    torch.testing.assert_close(
+        terms.log_qz[0], Normal(posterior.mean, posterior.std).log_prob(posterior.mean).sum(-1)
+    )
+    np.testing.assert_allclose(
+        model.decode(posterior.mean).detach(),
+        LOCATION + SCALE * (posterior.mean.detach().numpy() @ W.T + BIAS),
+        rtol=1e-12,
+    )
+
+
+def test_posterior_spread_is_bounded():
+    model = linear_gaussian()
+    with torch.no_grad():
+        model.encoder.bias[K:] = torch.tensor([1e6, -1e6])
+    x = standardized(model, rows())
+    log_std = model.encode(x).log_std
+    assert (log_std.abs() <= 8).all()
+    assert torch.isfinite(model.log_marginal(x, draws(3))).all()
+
+
+def small(likelihood, prior, X):
+    with global_seed(0):
+        observation = likelihood.build(X)
+        encoder = nn.Linear(observation.in_features, 2 * K)
+        return VAE(encoder, nn.Linear(K, observation.out_features), observation, prior.build(K), K).double()
+
+
+@pytest.mark.parametrize("holes", [False, True])
+@pytest.mark.parametrize("prior", [StandardNormal(), Mixture(3)], ids=repr)
+@pytest.mark.parametrize("likelihood", [Gaussian(), StudentT(), Bernoulli()], ids=repr)
+def test_gradients_reach_every_parameter(likelihood, prior, holes):
+    X = rows(20)
+    X = (X > LOCATION).astype(float) if isinstance(likelihood, Bernoulli) else X
+    if holes:
+        X[0], X[1:5, 2] = NAN, NAN
+    model = small(likelihood, prior, X)
+    x = standardized(model, X)
+    for function in (
+        lambda: model.log_marginal(x, draws(3, 20)),
+        lambda: model.terms(x, draws(1, 20)).reconstruction - model.terms(x, draws(1, 20)).kl,
+    ):
+        model.zero_grad()
+        function().sum().backward()
+        for name, parameter in model.named_parameters():
+            if parameter.numel():
+                assert torch.isfinite(parameter.grad).all(), name
+                assert (parameter.grad != 0).all(), name
+
+
+def test_kl_of_a_mixture_averages_over_the_draws():
+    X = (rows() > LOCATION).astype(float)
+    model = small(Bernoulli(), Mixture(3), X)
+    terms = model.terms(standardized(model, X), draws(5, 6))
+    torch.testing.assert_close(terms.kl, (terms.log_qz - terms.log_pz).mean(0))
+    logits = model.decoder(terms.z) + model.likelihood.offset[0]
+    torch.testing.assert_close(terms.log_px, TorchBernoulli(logits=logits).log_prob(torch.tensor(X)).sum(-1))
+
+
+# -- information -----------------------------------------------------------------------------------
+
+
+def test_information_is_the_mean_divergence_from_the_prior():
+    model, X = linear_gaussian(0.4), rows()
+    x = standardized(model, X)
+    posterior = model.encode(x)
+    divergence = kl_divergence(Normal(posterior.mean, posterior.std), Normal(0.0, 1.0))
+    torch.testing.assert_close(model.information(x), divergence.mean(0))
+    torch.testing.assert_close(model.information(x).sum(), model.terms(x, draws(1)).kl.mean())
+    weight = torch.tensor([1.0, 2, 3, 1, 1, 2], dtype=torch.float64)
+    repeated = x.repeat_interleave(weight.long(), 0)
+    torch.testing.assert_close(model.information(x, weight), model.information(repeated))
+    torch.testing.assert_close(model.information(x, 7 * weight), model.information(repeated))
+
+
+def test_information_under_a_mixture_is_the_divergence_from_one_normal():
+    X = rows()
+    model = small(Gaussian(), Mixture(3), X)
+    x = standardized(model, X)
+    q = Normal(*(getattr(model.encode(x), name) for name in ("mean", "std")))
+    variance = (q.mean**2 + q.stddev**2).mean(0) - q.mean.mean(0) ** 2
+    want = kl_divergence(q, Normal(q.mean.mean(0), variance.sqrt())).mean(0)
+    torch.testing.assert_close(model.information(x), want)
+
+
+def test_a_component_without_information_has_none():
+    model = linear_gaussian()
+    with torch.no_grad():
+        model.encoder.weight[1] = model.encoder.bias[1] = model.encoder.bias[K + 1] = 0
+    information = model.information(standardized(model, rows()))
+    assert information[0] > 0.1
+    assert abs(information[1]) < 1e-12
