@@ -1,0 +1,448 @@
+"""The training loop: batches, schedules, recovery, interruption, early stopping, threads."""
+
+import threading
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.exceptions import ConvergenceWarning
+from torch import nn
+
+from skvae._random import global_seed
+from skvae.likelihoods import Bernoulli, Gaussian
+from skvae.model import VAE
+from skvae.objectives import ELBO, Autoencoder
+from skvae.priors import Mixture, StandardNormal
+from skvae.training import Plan, Rows, few_threads, make_optimizer, train
+
+NAN = float("nan")
+rng = np.random.RandomState(0)
+X = rng.randn(30, 1) @ rng.randn(1, 4) + 0.3 * rng.randn(30, 4)
+progress = st.floats(0, 1)
+quick = settings(max_examples=50, deadline=None)
+
+
+def make(X=X, prior=None, likelihood=None):
+    with global_seed(0):
+        observation = (likelihood or Gaussian()).build(X)
+        prior = (prior or StandardNormal()).build(2)
+        encoder = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 4))
+        return VAE(encoder, nn.Linear(2, observation.out_features), observation, prior, 2).double()
+
+
+def rows_of(model, X=X, weight=None):
+    return Rows.from_array(X, weight, model.likelihood, torch.float64, torch.device("cpu"))
+
+
+def run(model, plan, objective=None, X=X, weight=None, **kwargs):
+    generator = torch.Generator().manual_seed(1)
+    return train(model, rows_of(model, X, weight), objective or ELBO(), plan, generator, **kwargs)
+
+
+def weights(model):
+    return {key: value.clone() for key, value in model.state_dict().items()}
+
+
+def same(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+
+class Spoiled(ELBO):
+    """An ELBO that calls `spoil` with the number of the call, from 0 on, and its value."""
+
+    def __init__(self, model, spoil):
+        super().__init__()
+        self.model, self.spoil, self.seen = model, spoil, []
+
+    def __call__(self, terms, beta):
+        self.seen.append(weights(self.model))
+        return self.spoil(len(self.seen) - 1, super().__call__(terms, beta))
+
+
+# -- schedules -------------------------------------------------------------------------------------
+
+
+@quick
+@given(a=progress, b=progress, peak=st.floats(1e-6, 1.0))
+def test_the_rate_rises_then_falls(a, b, peak):
+    plan = Plan(10, 10, peak)
+    top = max(np.linspace(0, 1, 1001), key=plan.rate)
+    a, b = sorted((a, b))
+    assert 0 <= plan.rate(a) <= peak * (1 + 1e-12)
+    assert plan.rate(top) == pytest.approx(peak, rel=1e-3)
+    assert 0.05 < top < 0.5
+    if b <= top:
+        assert plan.rate(a) <= plan.rate(b) + 1e-12
+    elif a >= top:
+        assert plan.rate(a) >= plan.rate(b) - 1e-12
+    assert 0 < plan.rate(1.0) <= 0.02 * peak
+    assert Plan(10, 10, peak, cycle=False).rate(a) == peak
+
+
+@quick
+@given(progress=progress, beta=st.floats(0, 10), warmup=st.floats(0.01, 0.99))
+def test_beta_rises_in_a_line_and_stays(progress, beta, warmup):
+    plan = Plan(10, 10, 0.1, beta=beta, kl_warmup=warmup)
+    want = np.interp(progress, [0, warmup], [0, beta])
+    assert plan.beta_at(progress) == pytest.approx(want, abs=1e-12)
+    assert Plan(10, 10, 0.1, beta=beta).beta_at(progress) == beta
+
+
+# -- rows and batches ------------------------------------------------------------------------------
+
+
+def test_rows_are_standardised_before_they_lose_digits():
+    big = X + 1e7
+    likelihood = Gaussian().build(big)
+    rows = Rows.from_array(big, np.arange(30) + 1.0, likelihood, torch.float32, torch.device("cpu"))
+    assert rows.x.dtype == rows.weight.dtype == torch.float32
+    np.testing.assert_allclose(rows.x, (X - X.mean(0)) / X.std(0), atol=1e-5)
+    np.testing.assert_allclose(rows.weight, (np.arange(30) + 1) / 15.5, rtol=1e-6)
+    assert rows.complete
+    assert len(rows) == 30
+
+
+def test_rows_know_whether_a_cell_is_missing():
+    holed = X.copy()
+    holed[-1, -1] = NAN
+    rows = Rows.from_array(holed, None, Gaussian().build(holed), torch.float64, torch.device("cpu"))
+    assert not rows.complete
+    assert torch.isnan(rows.x).sum() == 1
+    assert rows.weight is None
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "steps"), [(1, 30), (7, 4), (8, 4), (14, 2), (20, 2), (29, 1), (30, 1), (500, 1)]
+)
+def test_batches_cover_every_row_once_an_epoch(batch_size, steps):
+    model, batches = make(), []
+    terms = model.terms
+
+    def recording(x, *args, **kwargs):
+        batches.append(x[:, 0].tolist())
+        return terms(x, *args, **kwargs)
+
+    model.terms = recording
+    run(model, Plan(3, batch_size, 0.01))
+    assert len(batches) == 3 * steps
+    sizes = {len(batch) for batch in batches}
+    assert max(sizes) - min(sizes) <= 1
+    epochs = [sum(batches[i * steps : (i + 1) * steps], []) for i in range(3)]  # noqa: RUF017
+    want = sorted(rows_of(make()).x[:, 0].tolist())
+    assert [sorted(epoch) for epoch in epochs] == [want] * 3
+    if steps > 1:
+        assert epochs[0] != epochs[1] != epochs[2]
+
+
+@pytest.mark.parametrize("beta_warmup", [0.0, 0.5])
+def test_weights_are_repetitions(beta_warmup):
+    weight = rng.randint(1, 4, 30)
+    plan = Plan(20, 100, 0.01, weight_decay=0.1, kl_warmup=beta_warmup)
+    weighted, repeated = make(), make()
+    first = run(weighted, plan, Autoencoder(), X, weight.astype(float))
+    second = run(repeated, plan, Autoencoder(), np.repeat(X, weight, axis=0))
+    for a, b in zip(weights(weighted).values(), weights(repeated).values(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-7, atol=1e-9)
+    for key in first:
+        np.testing.assert_allclose(first[key], second[key], rtol=1e-7, atol=1e-9)
+
+
+# -- what a run does -------------------------------------------------------------------------------
+
+
+def test_history():
+    model = make()
+    plan = Plan(40, 10, 0.02, beta=0.5, kl_warmup=0.25)
+    history = run(model, plan, validation=rows_of(model, X[:5]))
+    parts = {"loss", "reconstruction", "kl"}
+    want = {*parts, "beta", "learning_rate"} | {f"validation_{part}" for part in parts}
+    assert want <= history.keys()
+    assert {len(values) for values in history.values()} == {40}
+    assert all(isinstance(value, float) for values in history.values() for value in values)
+    h = {key: np.array(values) for key, values in history.items()}
+    np.testing.assert_allclose(h["loss"], h["beta"] * h["kl"] - h["reconstruction"], rtol=1e-6)
+    np.testing.assert_allclose(
+        h["validation_loss"], 0.5 * h["validation_kl"] - h["validation_reconstruction"]
+    )
+    last = (np.arange(1, 41) * 3 - 0.5) / 120  # progress at the last of the three steps of each epoch
+    np.testing.assert_allclose(h["beta"], [plan.beta_at(p) for p in last])
+    np.testing.assert_allclose(h["learning_rate"], [plan.rate(p) for p in last])
+    assert h["loss"][-5:].mean() < h["loss"][:5].mean() - 0.5
+
+
+def test_history_without_validation_has_no_such_keys():
+    assert not any(key.startswith("validation") for key in run(make(), Plan(2, 10, 0.02)))
+
+
+def test_history_and_validation_by_hand():
+    model = make(prior=StandardNormal())
+    before = make()
+    holdout = rows_of(before, X[:7], np.arange(7) + 1.0)
+    history = run(model, Plan(1, 30, 1e-12, cycle=False), Autoencoder(), validation=holdout)
+    rows = rows_of(before).x
+    assert history["reconstruction"][0] == pytest.approx(before.terms(rows).log_px.mean().item(), rel=1e-6)
+    assert history["loss"][0] == pytest.approx(-history["reconstruction"][0])
+    per_row = before.terms(rows[:7]).log_px[0].detach().numpy()
+    assert history["validation_reconstruction"][0] == pytest.approx(np.average(per_row, weights=range(1, 8)))
+
+
+def test_equal_seeds_give_equal_weights_and_leave_global_state():
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    first, second = make(), make()
+    run(first, Plan(5, 10, 0.02))
+    run(second, Plan(5, 10, 0.02))
+    assert same(weights(first), weights(second))
+    assert not same(weights(first), weights(make()))
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert np.array_equal(np.random.get_state()[1], before[1])  # noqa: NPY002
+
+
+def test_decay_shrinks_the_matrices_alone():
+    model = make(prior=Mixture(3))
+    before = weights(model)
+    run(model, Plan(20, 30, 0.01, weight_decay=0.1), Spoiled(model, lambda i, value: 0 * value))
+    for key, value in weights(model).items():
+        if key.startswith(("encoder", "decoder")) and value.ndim > 1:
+            assert value.norm() < before[key].norm(), key
+        else:
+            assert torch.equal(value, before[key]), key
+
+
+def test_every_parameter_is_trained():
+    model = make(prior=Mixture(3))
+    before = weights(model)
+    run(model, Plan(3, 30, 0.01))
+    for name, parameter in model.named_parameters():
+        if parameter.numel():
+            assert (parameter != before[name]).all(), name
+
+
+def test_dynamic_cells_are_drawn_anew_at_every_pass():
+    grey = np.full((30, 4), 0.5)
+    model, seen = make(grey, likelihood=Bernoulli(dynamic=True)), []
+    terms = model.terms
+    model.terms = lambda x, *args, **kwargs: seen.append(x.clone()) or terms(x, *args, **kwargs)
+    run(model, Plan(4, 30, 0.01), X=grey)
+    assert all(set(x.unique().tolist()) == {0.0, 1.0} for x in seen)
+    assert not torch.equal(seen[0], seen[1])
+
+
+@pytest.mark.parametrize("n_draws", [1, 3])
+def test_draws_are_as_many_as_the_objective_asks_for(n_draws):
+    model, shapes = make(), []
+    terms = model.terms
+
+    def recording(*args, **kwargs):
+        result = terms(*args, **kwargs)
+        shapes.append(tuple(result.z.shape))
+        return result
+
+    model.terms = recording
+    run(model, Plan(2, 30, 0.01), ELBO(n_draws))
+    assert shapes == [(n_draws, 30, 2)] * 2
+
+
+def test_the_callback_sees_every_epoch_and_may_stop():
+    records = []
+    history = run(
+        make(), Plan(10, 10, 0.02), on_epoch=lambda record: records.append(record) or len(records) == 3
+    )
+    assert len(records) == 3
+    assert history == {key: [record[key] for record in records] for key in records[0]}
+
+
+def test_going_on_with_an_optimizer():
+    model, plan = make(), Plan(2, 30, 0.01, cycle=False)
+    run(model, plan, optimizer=make_optimizer(model, plan))
+    fresh = make()
+    run(fresh, plan)
+    assert same(weights(model), weights(fresh))
+
+
+# -- what may go wrong -----------------------------------------------------------------------------
+
+
+def test_a_bad_step_goes_back_to_the_last_good_weights():
+    model = make()
+    spoiled = Spoiled(model, lambda i, value: value * NAN if i == 55 else value)
+    plan = Plan(60, 30, 0.01, cycle=False)
+    history = run(model, plan, spoiled)
+    assert len(spoiled.seen) == 60 + 10  # looked at after 50 steps and after 60, then from 50 on again
+    assert same(spoiled.seen[60], spoiled.seen[50])
+    np.testing.assert_allclose(history["learning_rate"], [0.01] * 50 + [0.01 / 3] * 10)
+    assert all(np.isfinite(values).all() for values in history.values())
+    assert {len(values) for values in history.values()} == {60}
+    assert all(value.isfinite().all() for value in weights(model).values())
+
+
+@pytest.mark.parametrize("bad", [NAN, float("inf"), -float("inf")])
+def test_what_cannot_be_mended_names_its_likely_cause(bad):
+    model = make()
+    spoiled = Spoiled(model, lambda i, value: value * 0 + bad)
+    with pytest.raises(ValueError, match=r"(?s)not finite.*learning_rate=0\.25.*X has.*extreme values"):
+        run(model, Plan(2, 30, 0.25), spoiled)
+    assert len(spoiled.seen) == 2 * 4  # the first try and three returns
+
+
+def test_an_interrupt_keeps_the_weights():
+    def interrupt(i, value):
+        if i == 6:
+            raise KeyboardInterrupt
+        return value
+
+    model = make()
+    spoiled = Spoiled(model, interrupt)
+    with pytest.warns(ConvergenceWarning, match="interrupted after 6 epochs"):
+        history = run(model, Plan(100, 30, 0.01), spoiled)
+    assert same(weights(model), spoiled.seen[6])
+    assert {len(values) for values in history.values()} == {6}
+
+
+def test_an_interrupt_at_the_first_step():
+    def interrupt(i, value):
+        raise KeyboardInterrupt
+
+    model = make()
+    with pytest.warns(ConvergenceWarning, match="after 0 epochs"):
+        assert run(model, Plan(100, 30, 0.01), Spoiled(model, interrupt)) == {}
+    assert same(weights(model), weights(make()))
+
+
+def test_other_errors_pass():
+    def fail(i, value):
+        raise OSError("disk")
+
+    with pytest.raises(OSError, match="disk"):
+        run(make(), Plan(2, 30, 0.01), Spoiled(make(), fail))
+
+
+# -- early stopping --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tol", [0.0, 0.05])
+def test_early_stopping_restores_the_best_weights(tol):
+    model, states = make(X[:8]), []
+    plan = Plan(500, 8, 0.05, cycle=False, patience=5, tol=tol)
+    history = run(
+        model,
+        plan,
+        X=X[:8],
+        validation=rows_of(model, X[8:]),
+        on_epoch=lambda record: states.append(weights(model)),
+    )
+    best, epoch = np.inf, 0
+    for i, loss in enumerate(history["validation_loss"]):
+        if loss < best - tol:
+            best, epoch = loss, i
+    assert len(states) == len(history["loss"]) == epoch + 1 + 5 < 500
+    assert same(weights(model), states[epoch])
+
+
+def test_early_stopping_waits_for_the_warm_up():
+    model = make()
+    validation = rows_of(model, X[:5])
+    plan = Plan(40, 30, 1e-9, cycle=False, kl_warmup=0.5, patience=3, tol=0.1)
+    assert len(run(model, plan, validation=validation)["loss"]) == 20 + 1 + 3
+
+
+def test_validation_alone_does_not_stop():
+    model = make()
+    history = run(model, Plan(30, 30, 1e-9), validation=rows_of(model, X[:5]))
+    assert len(history["validation_loss"]) == 30
+    assert np.ptp(history["validation_loss"]) < 1e-6  # the same noise every time
+
+
+def test_an_interrupt_restores_the_best_weights():
+    def interrupt(i, value):
+        if i == 40:
+            raise KeyboardInterrupt
+        return value
+
+    model, states = make(X[:8]), []
+    with pytest.warns(ConvergenceWarning):
+        history = run(
+            model,
+            Plan(500, 8, 0.05, cycle=False, patience=100),
+            Spoiled(model, interrupt),
+            X=X[:8],
+            validation=rows_of(model, X[8:]),
+            on_epoch=lambda record: states.append(weights(model)),
+        )
+    assert same(weights(model), states[int(np.argmin(history["validation_loss"]))])
+
+
+# -- talk and threads ------------------------------------------------------------------------------
+
+
+def test_silent_unless_asked(capsys):
+    run(make(), Plan(3, 30, 0.01))
+    assert capsys.readouterr() == ("", "")
+    run(make(), Plan(3, 30, 0.01, verbose=1))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1].startswith("Epoch 3/3  loss ")
+
+
+@pytest.fixture
+def _three_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("_three_threads")
+class TestFewThreads:
+    def test_lowers_and_restores(self):
+        with few_threads(1):
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 3
+
+    def test_never_raises_the_count(self):
+        with few_threads(64):
+            assert torch.get_num_threads() == 3
+        assert torch.get_num_threads() == 3
+
+    @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+    def test_restores_after_an_error(self, error):
+        with pytest.raises(error), few_threads(1):
+            raise error
+        assert torch.get_num_threads() == 3
+
+    def test_nests(self):
+        with few_threads(2):
+            with few_threads(1):
+                assert torch.get_num_threads() == 1
+            assert torch.get_num_threads() <= 2
+        assert torch.get_num_threads() == 3
+
+    def test_concurrent_users(self):
+        inside, leave = threading.Event(), threading.Event()
+
+        def user():
+            with few_threads(1):
+                inside.set()
+                leave.wait(5)
+
+        thread = threading.Thread(target=user)
+        with few_threads(1):
+            thread.start()
+            assert inside.wait(5)
+        leave.set()
+        thread.join()
+        # threads hold their own count in torch's OpenMP: what matters is that a new block starts from 3
+        with few_threads(64):
+            pass
+        torch.set_num_threads(3)
+        with few_threads(1):
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 3
+
+
+def test_training_warns_of_nothing():
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        run(make(), Plan(2, 10, 0.01, verbose=0))
+    assert caught == []
