@@ -34,7 +34,7 @@ def distinct_rows(X, weight):
     """
     missing = np.isnan(X)
     filled = np.where(missing, 0.0, X) + 0.0  # + 0.0 turns -0.0 into 0.0
-    if missing.any():  # last in its column, whatever the sign of the values
+    if missing.any():  # noqa: SIM108 -- last in its column, whatever the sign of the values
         keys = np.stack([missing, filled], axis=2).reshape(len(X), -1)
     else:
         keys = filled

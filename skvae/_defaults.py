@@ -1,26 +1,37 @@
 """The numbers that "auto" stands for, chosen from the size of the data."""
 
+import math
+
 import torch
 
+from ._validation import check_sizes
+from .networks import MLP
 from .training import Plan
 
 FULL_BATCH = 256  # up to so many distinct rows train as one batch, in float64
+SMALL = 1000  # rows below which plain narrow networks generalise better than normalised wide ones
 ONE_THREAD_PRODUCTS = 30e6  # multiplications per step below which a second thread does not pay
 
 
-def choose_widths(n_rows, n_features, n_components):
-    """Return the encoder's hidden layer sizes."""
-    return (128, 128)
+def choose_networks(hidden_layer_sizes, activation, n_rows):
+    """Return the builders of encoder and decoder, mirror images of each other."""
+    large = n_rows >= SMALL
+    if isinstance(hidden_layer_sizes, str):
+        sizes = (256, 256) if large else (128, 128)
+    else:
+        sizes = check_sizes(hidden_layer_sizes)
+    encoder = MLP(sizes, activation, norm=large, bend=large and len(sizes) > 0)
+    return encoder, MLP(sizes[::-1], activation, norm=large)
 
 
-def choose_plan(params, n_rows, n_features, full_batch, passing):
+def choose_plan(params, n_rows, full_batch, passing):
     """Return the `Plan` of a fit.
 
     Parameters
     ----------
     params : dict
         The estimator's parameters, "auto" among them.
-    n_rows, n_features : int
+    n_rows : int
     full_batch : bool
         All rows make one batch.
     passing : bool
@@ -31,15 +42,20 @@ def choose_plan(params, n_rows, n_features, full_batch, passing):
         return otherwise if params[name] == "auto" else params[name]
 
     batch_size = n_rows if full_batch else auto("batch_size", 128)
-    steps_per_epoch = max(1, round(n_rows / batch_size))
+    steps = 500 if full_batch else 1500 * math.sqrt(max(1.0, n_rows / 1500))
+    epochs = max(1, round(steps / max(1, round(n_rows / batch_size))))
+    noise = 0.4 * math.sqrt(min(1.0, 1500 / n_rows))
+    precision = 25 if n_rows < SMALL else 100  # of the Gaussian prior on a weight, over all rows
     stopping = params["early_stopping"] is True and not passing
     return Plan(
-        epochs=1 if passing else auto("max_iter", max(1, round(1000 / steps_per_epoch))),
+        epochs=1 if passing else auto("max_iter", epochs),
         batch_size=batch_size,
-        learning_rate=auto("learning_rate", 3e-3) * (0.3 if passing else 1.0),
-        weight_decay=auto("weight_decay", 1e-2),
+        learning_rate=auto("learning_rate", 6e-3) * (0.3 if passing else 1.0),
+        weight_decay=auto("weight_decay", precision / n_rows),
         beta=params["beta"],
         kl_warmup=0.0 if passing else params["kl_warmup"],
+        input_noise=noise if noise > 0.1 else 0.0,
+        tied=0.0 if passing else 0.5,
         cycle=not passing,
         patience=params["n_iter_no_change"] if stopping else None,
         tol=params["tol"],

@@ -174,9 +174,21 @@ class ObservationModel(nn.Module):
     def row_log_prob(self, x, output, complete=False):
         """Return log p of each row in nats, in the units of the data, shape (..., B)."""
         if complete and isinstance(self.likelihood, Gaussian):
-            log_sigma = self.likelihood.log_sigma(self.constants).expand(self.n_features)
-            return _GaussianRows.apply(x, output, log_sigma) - self.log_scale.sum()
+            params = self._params(output)
+            log_sigma = self.likelihood.log_sigma(params, self.constants)
+            return (
+                _GaussianRows.apply(
+                    x, params[..., 0, :], log_sigma.expand(x.shape[-1:]) if log_sigma.ndim < 2 else log_sigma
+                )
+                - self.log_scale.sum()
+            )
         return self.log_prob(x, output, complete).sum(-1)
+
+    @torch.no_grad()
+    def tie_constants(self):
+        """Give all columns the average constants, where columns have one unit: a standard deviation."""
+        if self.likelihood.standardized:
+            self.constants.copy_(self.constants.mean(1, keepdim=True).expand_as(self.constants))
 
     def mean(self, output):
         """Return E[x given z] in the units of the data, shape (..., n_features)."""
@@ -212,16 +224,17 @@ def _smoothed_log_mean(mean):
 
 
 class Gaussian(Likelihood):
-    """Normal density whose mean the decoder gives and whose sigma each column learns.
+    """Normal density; mean and, by default, sigma of each cell come from the decoder.
 
-    The sigma-VAE of Rybkin, Daniilidis and Levine (2020), arXiv:2006.13202: a learned sigma
-    balances reconstruction against KL without a weight to tune.
+    A learned sigma balances reconstruction against KL without a weight to tune: Rybkin,
+    Daniilidis and Levine (2020), sigma-VAE, arXiv:2006.13202.
 
     Parameters
     ----------
-    sigma : {"feature", "shared"}, default="feature"
-        One sigma for every column, or one for all of them (in standardised units).
-    min_sigma : float, default=1e-3
+    sigma : {"cell", "feature", "shared"}, default="feature"
+        One sigma for every cell, given by the decoder; one for every column; or one for all (in
+        standardised units).
+    min_sigma : float, default=0.01
         Soft floor of sigma, in standard deviations of a column, without which a column that can
         be predicted exactly has an unbounded density.
     """
@@ -229,32 +242,35 @@ class Gaussian(Likelihood):
     name = "gaussian"
     standardized = True
 
-    def __init__(self, sigma="feature", min_sigma=1e-3):
+    def __init__(self, sigma="feature", min_sigma=0.01):
         self.sigma = sigma
         self.min_sigma = min_sigma
 
     def check(self, X):
         """Accept any real number; check the hyper-parameters."""
-        if self.sigma not in ("feature", "shared"):
-            raise ValueError(f"Got sigma={self.sigma!r}; expected 'feature' or 'shared'.")
+        if self.sigma not in ("cell", "feature", "shared"):
+            raise ValueError(f"Got sigma={self.sigma!r}; expected 'cell', 'feature' or 'shared'.")
         if not self.min_sigma > 0:
             raise ValueError(f"Got min_sigma={self.min_sigma!r}; expected a number above 0.")
 
     def build(self, X, sample_weight=None):
-        """Standardise the columns and start from sigma 1."""
-        return ObservationModel(self, *moments(X, sample_weight), constants=[0.0])
+        """Standardise the columns and start from sigma 0.5."""
+        n_params = 2 if self.sigma == "cell" else 1
+        return ObservationModel(
+            self, *moments(X, sample_weight), n_params=n_params, constants=[math.log(0.5)]
+        )
 
-    def log_sigma(self, constants):
-        """Return log sigma of each column, or of all of them, in standardised units."""
-        log_sigma = constants[0]
-        if self.sigma == "shared":
-            log_sigma = log_sigma.mean()
+    def log_sigma(self, params, constants):
+        """Return log sigma in standardised units; it broadcasts to the cells."""
+        log_sigma = constants[0].mean() if self.sigma == "shared" else constants[0]
+        if self.sigma == "cell":
+            log_sigma = log_sigma + params[..., 1, :]
         floor = math.log(self.min_sigma)
         return floor + F.softplus(log_sigma - floor)
 
     def log_prob(self, x, params, constants):
         """Return log N(x; mean, sigma^2)."""
-        log_sigma = self.log_sigma(constants)
+        log_sigma = self.log_sigma(params, constants)
         return (x - params[..., 0, :]).mul(torch.exp(-log_sigma)).square().mul(-0.5) - (
             log_sigma + 0.5 * LOG_2PI
         )
@@ -267,7 +283,7 @@ class Gaussian(Likelihood):
         """Add noise of standard deviation sigma."""
         mean = params[..., 0, :]
         noise = torch.randn(mean.shape, generator=generator, dtype=mean.dtype, device=mean.device)
-        return mean + noise * torch.exp(self.log_sigma(constants))
+        return mean + noise * torch.exp(self.log_sigma(params, constants))
 
 
 class _GaussianRows(torch.autograd.Function):
@@ -278,15 +294,16 @@ class _GaussianRows(torch.autograd.Function):
         precision = torch.exp(-log_sigma)
         standard = (x - mean).mul_(precision)
         ctx.save_for_backward(standard, precision)
-        constant = log_sigma.sum() + 0.5 * LOG_2PI * len(log_sigma)
-        return torch.linalg.vector_norm(standard, dim=-1).square_().mul_(-0.5).sub_(constant)
+        squares = torch.linalg.vector_norm(standard, dim=-1).square_()
+        return squares.mul_(-0.5).sub_(log_sigma.sum(-1)).sub_(0.5 * LOG_2PI * mean.shape[-1])
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
         standard, precision = ctx.saved_tensors
-        scaled = standard * grad.unsqueeze(-1)
-        grad_log_sigma = (scaled * standard).flatten(0, -2).sum(0).sub_(grad.sum())
+        grad = grad.unsqueeze(-1)
+        scaled = standard * grad
+        grad_log_sigma = torch.addcmul(-grad, scaled, standard).sum_to_size(precision.shape)
         return None, scaled.mul_(precision), grad_log_sigma
 
 

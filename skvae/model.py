@@ -41,13 +41,16 @@ class Terms:
     ----------
     posterior : Posterior
     z : Tensor of shape (S, B, K)
+    output : Tensor of shape (S, B, P)
+        What the decoder made of z.
     log_px : Tensor of shape (S, B)
         log p(x given z), summed over the columns.
     """
 
-    def __init__(self, prior, posterior, noise, z, log_px):
+    def __init__(self, prior, posterior, noise, z, output, log_px):
         self.posterior = posterior
         self.z = z
+        self.output = output
         self.log_px = log_px
         self._prior = prior
         self._noise = noise
@@ -104,16 +107,17 @@ class VAE(nn.Module):
         self.prior = prior
         self.latent_dim = latent_dim
 
-    def encode(self, x, complete=False):
-        """Return q(z given x) as a `Posterior`."""
-        mean, log_std = self.encoder(self.likelihood.features(x, complete)).chunk(2, -1)
+    def encode(self, x, complete=False, corrupt=None):
+        """Return q(z given x) as a `Posterior`; `corrupt` is applied to what the encoder sees."""
+        features = self.likelihood.features(x, complete)
+        mean, log_std = self.encoder(corrupt(features) if corrupt else features).chunk(2, -1)
         return Posterior(mean, log_std.clamp(-MAX_LOG_STD, MAX_LOG_STD))
 
     def decode(self, z):
         """Return E[x given z] in the units of the data, shape (..., n_features)."""
         return self.likelihood.mean(self.decoder(z))
 
-    def terms(self, x, noise=None, complete=False):
+    def terms(self, x, noise=None, complete=False, corrupt=None):
         """Return the `Terms` of the bound for rows x of shape (B, n_features).
 
         Parameters
@@ -121,14 +125,19 @@ class VAE(nn.Module):
         x : Tensor of shape (B, n_features)
         noise : Tensor of shape (S, B, K) or (S, 1, K), or None
             Standard normal draws; None decodes the posterior mean (S = 1).
+        complete : bool, default=False
+            Promise that x has no NaN.
+        corrupt : callable or None, default=None
+            Applied to what the encoder sees, of shape (B, likelihood.in_features).
         """
-        posterior = self.encode(x, complete)
+        posterior = self.encode(x, complete, corrupt)
         if noise is None:
             z, noise = posterior.mean.unsqueeze(0), posterior.mean.new_zeros(1, 1, 1)
         else:
             z = posterior.rsample(noise)
-        log_px = self.likelihood.row_log_prob(x, self.decoder(z), complete)
-        return Terms(self.prior, posterior, noise, z, log_px)
+        output = self.decoder(z)
+        log_px = self.likelihood.row_log_prob(x, output, complete)
+        return Terms(self.prior, posterior, noise, z, output, log_px)
 
     def information(self, x, weight=None):
         """Return how much each component tells about the rows, in nats, shape (K,).

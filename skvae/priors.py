@@ -97,13 +97,13 @@ class Mixture(Prior):
 
     Parameters
     ----------
-    n_modes : int, default=50
+    n_modes : int, default=10
         Number of Gaussians.
     """
 
     name = "mixture"
 
-    def __init__(self, n_modes=50):
+    def __init__(self, n_modes=10):
         self.n_modes = n_modes
 
     def build(self, latent_dim):
@@ -114,7 +114,7 @@ class Mixture(Prior):
 class _MixtureModel(PriorModel):
     def __init__(self, latent_dim, n_modes):
         super().__init__()
-        self.means = nn.Parameter(torch.randn(n_modes, latent_dim))
+        self.means = nn.Parameter(0.5 * torch.randn(n_modes, latent_dim))
         self.log_stds = nn.Parameter(torch.zeros(n_modes, latent_dim))
         self.logits = nn.Parameter(torch.zeros(n_modes))
 

@@ -78,6 +78,12 @@ class Plan:
         Weight of the KL term.
     kl_warmup : float
         Fraction of all steps over which the weight rises from 0 to beta.
+    input_noise : float
+        Standard deviation of what is added to the encoder's (standardised) input: it keeps the
+        encoder from learning few rows by heart. The bound stays a bound.
+    tied : float
+        Fraction of all steps in which the columns share one sigma. Each column's own, from the
+        start, would soon leave out what is hard to predict.
     cycle : bool
         Rate rising and falling over the whole run (one-cycle), or constant.
     patience : int or None
@@ -92,31 +98,28 @@ class Plan:
     weight_decay: float = 0.0
     beta: float = 1.0
     kl_warmup: float = 0.0
+    input_noise: float = 0.0
+    tied: float = 0.0
     cycle: bool = True
     patience: int | None = None
     tol: float = 0.0
     verbose: int = 0
 
     def rate(self, progress):
-        """Learning rate when `progress` (0 to 1) of the run is done: cosine up, cosine down.
+        """Learning rate when `progress` (0 to 1) of the run is done: a line up, a cosine down.
 
         Smith and Topin (2019), super-convergence, arXiv:1708.07120.
         """
         if not self.cycle:
             return self.learning_rate
-        rise = 0.25
-        start, end = 0.04, 1e-4
+        rise, end = 0.25, 0.01
         if progress < rise:
-            return self.learning_rate * _cosine(start, 1.0, progress / rise)
-        return self.learning_rate * _cosine(1.0, end, (progress - rise) / (1 - rise))
+            return self.learning_rate * progress / rise
+        return self.learning_rate * max(end, 0.5 * (1 + math.cos(math.pi * (progress - rise) / (1 - rise))))
 
     def beta_at(self, progress):
         """Weight of the KL term when `progress` of the run is done."""
         return self.beta * min(1.0, progress / self.kl_warmup) if self.kl_warmup else self.beta
-
-
-def _cosine(a, b, share):
-    return b + (a - b) * 0.5 * (1 + math.cos(math.pi * share))
 
 
 def train(model, rows, objective, plan, generator, *, validation=None, optimizer=None, on_epoch=None):
@@ -132,7 +135,7 @@ def train(model, rows, objective, plan, generator, *, validation=None, optimizer
         On the device of the rows.
     validation : Rows or None
         Evaluated every epoch, and watched if ``plan.patience`` is set.
-    optimizer : AdamW or None
+    optimizer : Adam or None
         From `make_optimizer`, to go on with its state.
     on_epoch : callable or None
         Gets the record of each epoch, a dict; true stops.
@@ -156,11 +159,11 @@ def train(model, rows, objective, plan, generator, *, validation=None, optimizer
     return {key: [record[key] for record in run.records] for key in run.records[0]} if run.records else {}
 
 
-class AdamW:
-    """Adam with decoupled weight decay, in one pass over the weights.
+class Adam:
+    """Adam with a Gaussian prior on some of the weights, in one pass over them.
 
-    The update of Loshchilov and Hutter (2019), arXiv:1711.05101, by the kernel behind
-    ``torch.optim.AdamW(fused=True)``, without that class: it imports torch's compiler, which
+    The update of Kingma and Ba (2015), arXiv:1412.6980, by the kernel behind
+    ``torch.optim.Adam(fused=True)``, without that class: it imports torch's compiler, which
     takes seconds, and costs a small network as much time as its matrix products.
 
     No gradient needs clipping: with these betas one step moves a weight by at most
@@ -170,8 +173,9 @@ class AdamW:
     Parameters
     ----------
     decayed, rest : list of Parameter
-        Weight decay applies to the former.
+        The former have the prior.
     weight_decay : float
+        Its precision: ``weight_decay / 2`` times their squares is added to the loss.
     """
 
     betas = (0.9, 0.99)
@@ -216,7 +220,7 @@ class AdamW:
         self.n_skipped += skipped
         for parameters, weight_decay in self.groups:
             known = [p for p in parameters if p.grad is not None]
-            torch._fused_adamw_(
+            torch._fused_adam_(
                 known,
                 [p.grad for p in known],
                 [self.first[p] for p in known],
@@ -235,12 +239,12 @@ class AdamW:
 
 
 def make_optimizer(model, plan):
-    """Return `AdamW` that decays the networks' matrices and nothing else."""
-    networks = [*model.encoder.parameters(), *model.decoder.parameters()]
-    decayed = [p for p in networks if p.ndim > 1]
+    """Return `Adam` whose prior is on the networks' matrices."""
+    networks = [*model.encoder.named_parameters(), *model.decoder.named_parameters()]
+    decayed = [p for name, p in networks if p.ndim > 1]
     known = {id(p) for p in decayed}
     rest = [p for p in model.parameters() if id(p) not in known]
-    return AdamW(decayed, rest, plan.weight_decay)
+    return Adam(decayed, rest, plan.weight_decay)
 
 
 class _Run:
@@ -250,6 +254,7 @@ class _Run:
         self.model, self.rows, self.objective, self.plan = model, rows, objective, plan
         self.generator, self.optimizer, self.validation = generator, optimizer, validation
         self.steps_per_epoch = max(1, round(len(rows) / plan.batch_size))
+        self.corrupt = self.add_noise if plan.input_noise else None
         self.records = []
         self.rate_factor = 1.0
         self.recoveries = 0
@@ -294,11 +299,13 @@ class _Run:
             rate, beta = plan.rate(progress) * self.rate_factor, plan.beta_at(progress)
             x, weight = self.rows.take(index)
             x = model.likelihood.draw(x, generator)
-            terms = model.terms(x, self.noise(len(x)), self.rows.complete)
+            terms = model.terms(x, self.noise(len(x)), self.rows.complete, self.corrupt)
             loss = -_mean(self.objective(terms, beta), weight)
             self.optimizer.zero_grad()
             loss.backward()
             self.optimizer.step(rate, loss.detach())
+            if progress < plan.tied:
+                model.likelihood.tie_constants()
             reconstruction.append(_weighted(terms.reconstruction.detach(), weight))
             kl.append(_weighted(terms.kl.detach(), weight))
         reconstruction, kl = torch.stack((torch.cat(reconstruction), torch.cat(kl))).mean(1).tolist()
@@ -328,6 +335,13 @@ class _Run:
         shape = (self.objective.n_draws, n_rows, self.model.latent_dim)
         x = self.rows.x
         return torch.randn(shape, generator=self.generator, dtype=x.dtype, device=x.device)
+
+    def add_noise(self, features):
+        """Corrupt what the encoder sees."""
+        noise = torch.randn(
+            features.shape, generator=self.generator, dtype=features.dtype, device=features.device
+        )
+        return noise.mul_(self.plan.input_noise).add_(features)
 
     @torch.no_grad()
     def validate(self):

@@ -9,9 +9,9 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import check_array
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from ._arrays import Container, apply_to_rows, distinct_rows, is_auto, torch_dtype
+from ._arrays import Container, apply_to_rows, distinct_rows, torch_dtype
 from ._compat import CallbackSupportMixin, EpochCallbacks, fit_context, with_callbacks
-from ._defaults import FULL_BATCH, choose_dtype, choose_plan, choose_threads, choose_widths
+from ._defaults import FULL_BATCH, choose_dtype, choose_networks, choose_plan, choose_threads
 from ._random import draw_seed, global_seed, make_generator
 from ._validation import (
     OBJECTIVES,
@@ -20,13 +20,11 @@ from ._validation import (
     check_beta,
     check_count,
     check_network,
-    check_sizes,
     resolve,
     resolve_device,
     resolve_likelihood,
 )
 from .model import VAE
-from .networks import MLP
 from .training import Rows, few_threads, make_optimizer, train
 
 __all__ = ["VAETransformer"]
@@ -68,7 +66,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         What is maximised: "elbo", "autoencoder", or an instance from `skvae.objectives`.
     beta : float, default=1.0
         Weight of the KL term.
-    kl_warmup : float, default=0.25
+    kl_warmup : float, default=0.3
         Fraction of all steps over which that weight rises from 0 to `beta`.
     max_iter : int or "auto", default="auto"
         Epochs at most.
@@ -149,10 +147,10 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         encoder=None,
         decoder=None,
         likelihood="auto",
-        prior="normal",
+        prior="mixture",
         objective="elbo",
         beta=1.0,
-        kl_warmup=0.25,
+        kl_warmup=0.3,
         max_iter="auto",
         batch_size="auto",
         learning_rate="auto",
@@ -461,10 +459,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         self.n_iter_, self.history_ = 0, {}
         observation = self.likelihood_.build(X, weight)
         n_in, n_out, k = observation.in_features, observation.out_features, self.n_components
-        widths = self.hidden_layer_sizes
-        widths = choose_widths(*X.shape, k) if is_auto(widths) else check_sizes(widths)
-        encoder = self.encoder or MLP(widths, self.activation)
-        decoder = self.decoder or MLP(widths[::-1], self.activation)
+        default = choose_networks(self.hidden_layer_sizes, self.activation, len(X))
+        encoder, decoder = self.encoder or default[0], self.decoder or default[1]
         with global_seed(self._seed):
             encoder = check_network(encoder(n_in, 2 * k), "encoder", n_in, 2 * k)
             decoder = check_network(decoder(k, n_out), "decoder", k, n_out)
@@ -475,7 +471,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         """Train a copy of `module_` and set what a fit learns beside it."""
         self.objective_ = resolve(self.objective, OBJECTIVES)
         check_beta(self.objective_, self.beta)
-        plan = choose_plan(self.get_params(), *X.shape, full_batch, passing)
+        plan = choose_plan(self.get_params(), len(X), full_batch, passing)
         weight_val = None
         if plan.patience is not None and X_val is None:
             X, weight, X_val, weight_val = self._split(X, weight)
