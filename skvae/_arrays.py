@@ -5,6 +5,9 @@ import sys
 import numpy as np
 import torch
 
+from ._threads import threads
+
+DISTINCT_ROWS = 10_000  # up to here rows are searched for repetitions
 CHUNK_VALUES = 1 << 20  # values handled at once where a copy must be made: 8 MB of float64
 
 
@@ -43,6 +46,32 @@ def distinct_rows(X, weight):
     first = np.r_[True, (keys[1:] != keys[:-1]).any(axis=1)]
     starts = np.flatnonzero(first)
     return X[order[starts]], np.add.reduceat(weight[order], starts)
+
+
+def merge_rows(X, weight):
+    """Apply `distinct_rows` to data of up to 10,000 rows; return larger ones as they are.
+
+    The weight is None where all rows count the same.
+    """
+    if len(X) > DISTINCT_ROWS:
+        return X, weight
+    X, weight = distinct_rows(X, np.ones(len(X)) if weight is None else weight)
+    return X, None if (weight == weight[0]).all() else weight
+
+
+def split_rows(X, weight, fraction, seed):
+    """Set a share of the rows aside; return the rest and its weight, then the share and its weight."""
+    order = np.random.RandomState(seed).permutation(len(X))
+    n_aside = max(1, round(fraction * len(X)))
+    if n_aside >= len(X):
+        raise ValueError(
+            f"Got validation_fraction={fraction!r} with {len(X)} distinct rows; none would be left to "
+            "train on. Lower it, or pass X_val."
+        )
+    aside, rest = order[:n_aside], np.sort(order[n_aside:])
+    if weight is None:
+        return X[rest], None, X[aside], None
+    return X[rest], weight[rest], X[aside], weight[aside]
 
 
 def moments(X, weight=None):
@@ -95,22 +124,20 @@ class Container:
                 self.kind = library
         self.columns = list(X.columns) if self.kind else None
 
-    def wrap(self, values):
-        """Return the array `values` of shape (n_rows, n_features) as that kind of table."""
+    def wrap(self, values, index=None):
+        """Return the array `values` of shape (n_rows, n_features) as that kind of table.
+
+        `index` labels the rows of a pandas table.
+        """
         if self.kind is None:
             return values
         if self.kind == "pandas":
             import pandas
 
-            return pandas.DataFrame(values, columns=self.columns)
+            return pandas.DataFrame(values, columns=self.columns, index=index)
         import polars
 
         return polars.DataFrame(values, schema=self.columns, orient="row")
-
-
-def is_auto(value):
-    """Whether a parameter is the string "auto"."""
-    return isinstance(value, str) and value == "auto"
 
 
 def torch_dtype(dtype):
@@ -139,9 +166,10 @@ def apply_to_rows(function, X, module, copies=1):
     device = next(module.parameters()).device
     width = max(size for p in module.parameters() for size in p.shape)
     out = None
-    for rows in row_chunks(len(X), copies * width):
-        part = function(torch.tensor(X[rows], device=device)).cpu().numpy()
-        if out is None:
-            out = np.empty((len(X), *part.shape[1:]), part.dtype)
-        out[rows] = part
+    with threads():
+        for rows in row_chunks(len(X), copies * width):
+            part = function(torch.tensor(X[rows], device=device)).cpu().numpy()
+            if out is None:
+                out = np.empty((len(X), *part.shape[1:]), part.dtype)
+            out[rows] = part
     return out

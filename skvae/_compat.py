@@ -2,6 +2,7 @@
 
 from sklearn.base import _fit_context as fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import _check_sample_weight as check_sample_weight
 
 try:
     from sklearn.callback import CallbackSupportMixin, with_callbacks
@@ -20,6 +21,7 @@ __all__ = [
     "EpochCallbacks",
     "Interval",
     "StrOptions",
+    "check_sample_weight",
     "fit_context",
     "with_callbacks",
 ]
@@ -31,31 +33,32 @@ class EpochCallbacks:
     Parameters
     ----------
     estimator : CallbackSupportMixin
-    X : ndarray
-        Training rows, shown to the callbacks.
+    shown : dict
+        What `fit` got as X and y, for the callbacks to see.
     n_epochs : int
         Epochs at most.
     attributes : callable
         Returns the fitted attributes of the moment.
     """
 
-    def __init__(self, estimator, X, n_epochs, attributes):
+    def __init__(self, estimator, shown, n_epochs, attributes):
         self.task = None
         if hasattr(CallbackSupportMixin, "set_callbacks"):
             self.task = estimator._init_callback_context(max_subtasks=n_epochs)
-            self.task.call_on_fit_task_begin(estimator=estimator, X=X)
+            self.task.call_on_fit_task_begin(estimator=estimator, **shown)
         self.watched = self.task is not None and bool(getattr(estimator, "_skl_callbacks", None))
-        self.given = {"estimator": estimator, "X": X, "reconstruction_attributes": attributes}
+        self.given = {"estimator": estimator, **shown}
+        self.attributes = attributes
 
     def on_epoch(self, record):
         """Report one epoch; return whether a callback wants to stop."""
         if not self.watched:
             return False
         epoch = self.task.subcontext(task_name="epoch")
-        epoch.call_on_fit_task_begin(estimator=self.given["estimator"], X=self.given["X"])
-        return epoch.call_on_fit_task_end(**self.given)
+        epoch.call_on_fit_task_begin(**self.given)
+        return epoch.call_on_fit_task_end(**self.given, reconstruction_attributes=self.attributes)
 
     def end(self):
         """Report the end of the fit."""
         if self.task is not None:
-            self.task.call_on_fit_task_end(**self.given)
+            self.task.call_on_fit_task_end(**self.given, reconstruction_attributes=self.attributes)

@@ -24,7 +24,7 @@ def choose_networks(hidden_layer_sizes, activation, n_rows):
     return encoder, MLP(sizes[::-1], activation, norm=large)
 
 
-def choose_plan(params, n_rows, full_batch, passing):
+def choose_plan(params, n_rows, n_before, passing):
     """Return the `Plan` of a fit.
 
     Parameters
@@ -32,8 +32,9 @@ def choose_plan(params, n_rows, full_batch, passing):
     params : dict
         The estimator's parameters, "auto" among them.
     n_rows : int
-    full_batch : bool
-        All rows make one batch.
+        Distinct rows.
+    n_before : int
+        Epochs that a warm start goes on from.
     passing : bool
         One pass of `partial_fit`.
     """
@@ -41,22 +42,26 @@ def choose_plan(params, n_rows, full_batch, passing):
     def auto(name, otherwise):
         return otherwise if params[name] == "auto" else params[name]
 
+    full_batch = n_rows <= auto("batch_size", FULL_BATCH)
     batch_size = n_rows if full_batch else auto("batch_size", 128)
     steps = 500 if full_batch else 1500 * math.sqrt(max(1.0, n_rows / 1500))
-    epochs = max(1, round(steps / max(1, round(n_rows / batch_size))))
+    epochs = auto("max_iter", max(1, round(steps / max(1, round(n_rows / batch_size)))))
+    rate = auto("learning_rate", 6e-3)
     noise = 0.4 * math.sqrt(min(1.0, 1500 / n_rows))
-    precision = 25 if n_rows < SMALL else 100  # of the Gaussian prior on a weight, over all rows
+    weight_precision = 25 if n_rows < SMALL else 100  # of the Gaussian prior on a weight, over all rows
+    going_on = passing or n_before > 0
     stopping = params["early_stopping"] is True and not passing
     return Plan(
-        epochs=1 if passing else auto("max_iter", epochs),
+        epochs=1 if passing else max(0, epochs - n_before),
         batch_size=batch_size,
-        learning_rate=auto("learning_rate", 6e-3) * (0.3 if passing else 1.0),
-        weight_decay=auto("weight_decay", precision / n_rows),
+        learning_rate=0.3 * rate if passing else rate,
+        weight_decay=auto("weight_decay", weight_precision / n_rows),
         beta=params["beta"],
-        kl_warmup=0.0 if passing else params["kl_warmup"],
+        kl_warmup=0.0 if going_on else params["kl_warmup"],
         input_noise=noise if noise > 0.1 else 0.0,
-        tied=0.0 if passing else 0.5,
+        tied=0.0 if going_on else 0.5,
         cycle=not passing,
+        dtype=choose_dtype(params["precision"], full_batch),
         patience=params["n_iter_no_change"] if stopping else None,
         tol=params["tol"],
         verbose=params["verbose"],

@@ -70,13 +70,16 @@ def resolve_likelihood(value, boolean):
 
 def resolve_device(value):
     """Return the torch device; "auto" takes CUDA or MPS where there is one."""
-    if value != "auto":
+    if not isinstance(value, str) or value != "auto":
         try:
-            return torch.device(value)
-        except RuntimeError as error:
+            device = torch.device(value)
+            torch.zeros(1, device=device).cpu()
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            reason = str(error).splitlines()[0]
             raise ValueError(
-                f"Got device={value!r}; expected 'auto' or a device of torch's. {error}"
+                f"Got device={value!r}; expected 'auto' or a device that torch can compute on here. {reason}"
             ) from None
+        return device
     if torch.cuda.is_available():
         return torch.device("cuda")
     if torch.backends.mps.is_available():
@@ -92,31 +95,30 @@ def check_sizes(sizes):
     return tuple(values.tolist())
 
 
-def check_network(network, name, in_features, out_features):
-    """Return a module that a builder gave, or raise if its output has another shape."""
+def build_network(builder, name, in_features, out_features):
+    """Return the module that a builder gives, or raise if it does not map in to out features."""
+    wish = "a builder (in_features, out_features) -> torch.nn.Module"
+    if isinstance(builder, torch.nn.Module):
+        raise TypeError(f"Got {name}={builder!r}, a module; expected {wish}, such as torch.nn.Linear.")
+    network = builder(in_features, out_features)
     if not isinstance(network, torch.nn.Module):
-        raise TypeError(
-            f"Got {name}={network!r}; expected a builder (in_features, out_features) -> torch.nn.Module."
-        )
+        raise TypeError(f"Got {name}={builder!r}, which returned {network!r}; expected {wish}.")
+    given = f"The {name} was built for {in_features} features in and {out_features} out, but"
+    remedy = "Size its layers by the in_features and out_features that the builder is given."
     training = network.training
-    with torch.no_grad():
-        got = tuple(network.eval()(torch.zeros(2, in_features)).shape)
+    try:
+        with torch.no_grad():
+            output = network.eval()(torch.zeros(2, in_features))
+    except RuntimeError as error:
+        raise ValueError(f"{given} fails on rows of shape (2, {in_features}): {error}. {remedy}") from error
     network.train(training)
+    got = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
     if got != (2, out_features):
         raise ValueError(
-            f"The {name} turned an input of shape (2, {in_features}) into one of shape {got}; "
-            f"expected (2, {out_features}). Build its last layer with the out_features that it is given."
+            f"{given} turned rows of shape (2, {in_features}) into {got}; "
+            f"expected (2, {out_features}). {remedy}"
         )
     return network
-
-
-def check_beta(objective, beta):
-    """Refuse a weight of the KL term that the objective has no use for."""
-    if not objective.uses_beta and beta != 1:
-        raise ValueError(
-            f"Got beta={beta!r} with objective={objective.name!r}, which has no KL term to weigh; "
-            "expected beta=1. Leave beta out or use objective='elbo'."
-        )
 
 
 def check_count(value, name):

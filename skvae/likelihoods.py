@@ -30,6 +30,8 @@ __all__ = [
 ]
 
 LOG_2PI = math.log(2 * math.pi)
+MAX_LEVELS = 10_000  # of a categorical column; beyond, a column is an id
+MAX_LOG_SIGMA = 10.0  # e^10 standard deviations of a column
 MAX_LOG_RATE = 30.0  # e^30 is 1e13 counts; float32 overflows at e^88
 
 
@@ -176,12 +178,8 @@ class ObservationModel(nn.Module):
         if complete and isinstance(self.likelihood, Gaussian):
             params = self._params(output)
             log_sigma = self.likelihood.log_sigma(params, self.constants)
-            return (
-                _GaussianRows.apply(
-                    x, params[..., 0, :], log_sigma.expand(x.shape[-1:]) if log_sigma.ndim < 2 else log_sigma
-                )
-                - self.log_scale.sum()
-            )
+            log_sigma = log_sigma.expand(max(params[..., 0, :].shape[-1:], log_sigma.shape, key=len))
+            return _GaussianRows.apply(x, params[..., 0, :], log_sigma) - self.log_scale.sum()
         return self.log_prob(x, output, complete).sum(-1)
 
     @torch.no_grad()
@@ -264,7 +262,7 @@ class Gaussian(Likelihood):
         """Return log sigma in standardised units; it broadcasts to the cells."""
         log_sigma = constants[0].mean() if self.sigma == "shared" else constants[0]
         if self.sigma == "cell":
-            log_sigma = log_sigma + params[..., 1, :]
+            log_sigma = (log_sigma + params[..., 1, :]).clamp(max=MAX_LOG_SIGMA)
         floor = math.log(self.min_sigma)
         return floor + F.softplus(log_sigma - floor)
 
@@ -544,6 +542,12 @@ class Categorical(Likelihood):
         """Count the levels, centre the one-hot columns and start at the levels' log-shares."""
         own = np.nan_to_num(np.fmax.reduce(X, axis=0)).astype(int)  # fmax ignores NaN
         n_levels = int(own.max()) + 1
+        if n_levels > MAX_LEVELS:
+            raise ValueError(
+                f"Got likelihood='categorical' with codes up to {n_levels - 1}; expected at most "
+                f"{MAX_LEVELS - 1}, as each level takes a logit in every column. Code the levels 0, 1, 2 ... "
+                "or use likelihood='poisson' for counts."
+            )
         weight = np.ones(len(X)) if sample_weight is None else sample_weight
         share = np.stack([((level == X) * weight[:, None]).sum(axis=0) for level in range(n_levels)])
         total = (~np.isnan(X) * weight[:, None]).sum(axis=0)

@@ -1,6 +1,7 @@
 """Objectives: what is maximised, row by row, from the terms of the bound."""
 
 from abc import ABC, abstractmethod
+from numbers import Integral
 
 from sklearn.base import BaseEstimator
 
@@ -23,6 +24,10 @@ class Objective(BaseEstimator, ABC):
     name: str
     n_draws = 1
     uses_beta = True
+
+    @abstractmethod
+    def check(self, beta):
+        """Raise ValueError for constants, or a weight of the KL term, that make no sense here."""
 
     @abstractmethod
     def __call__(self, terms, beta):
@@ -54,6 +59,11 @@ class ELBO(Objective):
     def __init__(self, n_draws=1):
         self.n_draws = n_draws
 
+    def check(self, beta):
+        """Ask for at least one draw."""
+        if not isinstance(self.n_draws, Integral) or self.n_draws < 1:
+            raise ValueError(f"Got n_draws={self.n_draws!r}; expected a whole number of at least 1.")
+
     def __call__(self, terms, beta):
         """Return reconstruction - beta * kl."""
         return terms.reconstruction - beta * terms.kl
@@ -69,6 +79,14 @@ class Autoencoder(Objective):
     name = "autoencoder"
     n_draws = 0
     uses_beta = False
+
+    def check(self, beta):
+        """Refuse a weight of the KL term, which is not there."""
+        if beta != 1:
+            raise ValueError(
+                f"Got beta={beta!r} with objective={self.name!r}, which has no KL term to weigh; "
+                "expected beta=1. Leave beta out or use objective='elbo'."
+            )
 
     def __call__(self, terms, beta):
         """Return the reconstruction term alone."""

@@ -5,6 +5,7 @@ A `Prior` is a specification; its `build` returns a `PriorModel`, the module tha
 
 import math
 from abc import ABC, abstractmethod
+from numbers import Integral
 
 import torch
 from sklearn.base import BaseEstimator
@@ -107,7 +108,9 @@ class Mixture(Prior):
         self.n_modes = n_modes
 
     def build(self, latent_dim):
-        """Return modes scattered by N(0, I), of equal weights."""
+        """Return modes scattered around zero, of equal weights."""
+        if not isinstance(self.n_modes, Integral) or self.n_modes < 1:
+            raise ValueError(f"Got n_modes={self.n_modes!r}; expected a whole number of at least 1.")
         return _MixtureModel(latent_dim, self.n_modes)
 
 

@@ -3,9 +3,7 @@
 import math
 import time
 import warnings
-from contextlib import contextmanager
 from dataclasses import dataclass
-from threading import Lock
 
 import torch
 from sklearn.exceptions import ConvergenceWarning
@@ -86,6 +84,8 @@ class Plan:
         start, would soon leave out what is hard to predict.
     cycle : bool
         Rate rising and falling over the whole run (one-cycle), or constant.
+    dtype : torch.dtype
+        Of rows and weights.
     patience : int or None
         Epochs without an improvement of the validation loss by `tol` before stopping.
     tol : float
@@ -101,6 +101,7 @@ class Plan:
     input_noise: float = 0.0
     tied: float = 0.0
     cycle: bool = True
+    dtype: torch.dtype = torch.float32
     patience: int | None = None
     tol: float = 0.0
     verbose: int = 0
@@ -156,7 +157,8 @@ def train(model, rows, objective, plan, generator, *, validation=None, optimizer
             stacklevel=2,
         )
     run.restore_best()
-    return {key: [record[key] for record in run.records] for key in run.records[0]} if run.records else {}
+    keys = run.records[0] if run.records else ("loss", "reconstruction", "kl", "beta", "learning_rate")
+    return {key: [record[key] for record in run.records] for key in keys}
 
 
 class Adam:
@@ -267,30 +269,29 @@ class _Run:
             )
 
     def loop(self, on_epoch):
-        """Run the epochs."""
-        plan, good, unchecked = self.plan, self.snapshot(), 0
-        epoch = 0
-        while epoch < plan.epochs:
-            record = self.epoch(epoch)
-            unchecked += self.steps_per_epoch
-            if unchecked >= CHECK_STEPS or epoch == plan.epochs - 1:
-                if self.optimizer.n_skipped > 0:
-                    self.recover(good)
-                    del self.records[good["epochs"] :]
-                    epoch, unchecked = good["epochs"], 0
-                    continue
-                good, unchecked = self.snapshot(epochs=epoch + 1), 0
+        """Run the epochs; return to the last good weights where a step came to nothing."""
+        good, unchecked, stop = self.snapshot(), 0, False
+        while len(self.records) < self.plan.epochs and not stop:
+            record = self.epoch(len(self.records))
             self.records.append(record)
-            epoch += 1
-            stop = self.watch(epoch, record)
-            if plan.verbose:
-                self.report(record, last=stop or epoch == plan.epochs)
-            if (on_epoch is not None and on_epoch(record)) or stop:
-                break
+            unchecked += self.steps_per_epoch
+            stop = self.watch(record)
+            last = stop or len(self.records) == self.plan.epochs
+            if self.plan.verbose:
+                self.report(record, last)
+            if on_epoch is not None and on_epoch(record):
+                last = stop = True
+            if unchecked >= CHECK_STEPS or last:
+                if self.is_sound():
+                    good = self.snapshot()
+                else:
+                    self.recover(good)
+                    stop = False
+                unchecked = 0
 
     def epoch(self, epoch):
         """Take the steps of one epoch and return its record."""
-        plan, model, generator = self.plan, self.model, self.generator
+        plan, model, generator = self.plan, self.model.train(), self.generator
         batches = self.batches()
         total = plan.epochs * len(batches)
         reconstruction, kl = [], []
@@ -347,6 +348,7 @@ class _Run:
     def validate(self):
         """Evaluate the bound on the validation rows, with the same noise every time."""
         rows, sums = self.validation, 0.0
+        self.model.eval()
         for start in range(0, len(rows), VALIDATION_ROWS):
             part = slice(start, start + VALIDATION_ROWS)
             x, weight = rows.x[part], None if rows.weight is None else rows.weight[part]
@@ -358,23 +360,30 @@ class _Run:
         loss = self.plan.beta * kl * self.objective.uses_beta - reconstruction
         return {"validation_loss": loss, "validation_reconstruction": reconstruction, "validation_kl": kl}
 
-    def watch(self, epochs, record):
+    def watch(self, record):
         """Remember the best weights; return whether it is time to stop."""
+        epochs = len(self.records)
         if self.plan.patience is None or epochs <= self.plan.kl_warmup * self.plan.epochs:
             return False
         if record["validation_loss"] < self.best_loss - self.plan.tol:
             self.best_loss, self.best_epoch = record["validation_loss"], epochs
             self.best_weights = _copy(self.model.state_dict())
-        return epochs - self.best_epoch >= self.plan.patience
+        return epochs - max(self.best_epoch, 0) >= self.plan.patience
 
     def restore_best(self):
         """Go back to the weights of the best validation loss, if one was watched."""
         if self.best_weights is not None:
             self.model.load_state_dict(self.best_weights)
 
-    def snapshot(self, epochs=0):
+    def is_sound(self):
+        """Whether no step was skipped and all weights are finite."""
+        with torch.no_grad():
+            sums = torch.stack([p.sum() for p in self.optimizer.parameters])
+        return bool(((sums - sums) == 0).all()) and not bool(self.optimizer.n_skipped)
+
+    def snapshot(self):
         """Copy what `recover` needs."""
-        return {"epochs": epochs, "weights": _copy(self.model.state_dict())}
+        return {"epochs": len(self.records), "weights": _copy(self.model.state_dict())}
 
     def recover(self, good):
         """Go back to good weights at a third of the rate, a few times at most."""
@@ -389,6 +398,7 @@ class _Run:
         self.rate_factor /= 3
         self.model.load_state_dict(good["weights"])
         self.optimizer.reset()
+        del self.records[good["epochs"] :]
 
     def report(self, record, last):
         """Print a line, unless one was printed a moment ago."""
@@ -411,24 +421,8 @@ def _copy(state):
     return {key: value.clone() for key, value in state.items()}
 
 
-_threads_lock = Lock()
-_threads_users = 0
-_threads_before = 1
-
-
-@contextmanager
-def few_threads(n_threads):
-    """Lower torch's thread count for a block; the last of nested or concurrent users restores it."""
-    global _threads_users, _threads_before
-    with _threads_lock:
-        if _threads_users == 0:
-            _threads_before = torch.get_num_threads()
-        _threads_users += 1
-        torch.set_num_threads(min(n_threads, _threads_before))
-    try:
-        yield
-    finally:
-        with _threads_lock:
-            _threads_users -= 1
-            if _threads_users == 0:
-                torch.set_num_threads(_threads_before)
+def extend_history(old, new):
+    """Append the epochs of a run to a history; NaN where only one of both has a figure."""
+    lengths = [len(history["loss"]) if history else 0 for history in (old, new)]
+    blank = [[math.nan] * length for length in lengths]
+    return {key: old.get(key, blank[0]) + new.get(key, blank[1]) for key in {**old, **new}}

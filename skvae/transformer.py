@@ -1,36 +1,35 @@
 """VAETransformer: the border between scikit-learn's words and torch's."""
 
 import copy
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_array
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ._arrays import Container, apply_to_rows, distinct_rows, torch_dtype
-from ._compat import CallbackSupportMixin, EpochCallbacks, fit_context, with_callbacks
-from ._defaults import FULL_BATCH, choose_dtype, choose_networks, choose_plan, choose_threads
+from ._arrays import Container, apply_to_rows, merge_rows, split_rows, torch_dtype
+from ._compat import CallbackSupportMixin, EpochCallbacks, check_sample_weight, fit_context, with_callbacks
+from ._defaults import choose_networks, choose_plan, choose_threads
 from ._random import draw_seed, global_seed, make_generator
+from ._threads import threads
 from ._validation import (
     OBJECTIVES,
     PARAMETER_CONSTRAINTS,
     PRIORS,
-    check_beta,
+    build_network,
     check_count,
-    check_network,
     resolve,
     resolve_device,
     resolve_likelihood,
 )
 from .model import VAE
-from .training import Rows, few_threads, make_optimizer, train
+from .training import Rows, extend_history, make_optimizer, train
 
 __all__ = ["VAETransformer"]
 
 FLOATS = [np.float64, np.float32]
-DISTINCT_ROWS = 10_000  # up to here rows are searched for repetitions
 ORDER_ROWS = 10_000  # about so many rows tell the order of the components
 
 
@@ -85,7 +84,9 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
     tol : float, default=1e-4
         Least improvement, in nats per row.
     warm_start : bool, default=False
-        Go on from the weights, the standardisation and the order of the last `fit`.
+        Go on from the weights and the standardisation of the last `fit`. As in
+        `HistGradientBoostingClassifier`, `max_iter` counts the epochs of all fits together, so
+        raise it to train on; for new rows see `partial_fit`.
     device : str or torch.device, default="auto"
         Where to compute; "auto" takes CUDA, then MPS, then the CPU.
     precision : {"auto", "float32", "float64"}, default="auto"
@@ -211,7 +212,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         """
         with self._all_or_nothing():
             continuing = self.warm_start and hasattr(self, "module_")
-            return self._fit(X, sample_weight, X_val, continuing=continuing)
+            return self._fit(X, y, sample_weight, X_val, continuing=continuing)
 
     @with_callbacks
     @fit_context(prefer_skip_nested_validation=True)
@@ -233,7 +234,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         self : VAETransformer
         """
         with self._all_or_nothing():
-            return self._fit(X, sample_weight, None, continuing=hasattr(self, "module_"), passing=True)
+            return self._fit(X, y, sample_weight, None, continuing=hasattr(self, "module_"), passing=True)
 
     def transform(self, X):
         """Encode rows: the posterior mean of z.
@@ -285,6 +286,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             In the units of the data, and the kind of table that `fit` got.
         """
         check_is_fitted(self)
+        index = getattr(X, "index", None)
         Z = check_array(X, dtype=FLOATS, input_name="X")
         if Z.shape[1] != self._n_features_out:
             raise ValueError(
@@ -293,7 +295,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             )
         module = self._module(Z.dtype)
         Z = Z[:, np.argsort(self._order)]
-        return self._container.wrap(apply_to_rows(module.decode, Z, module))
+        return self._container.wrap(apply_to_rows(module.decode, Z, module), index)
 
     def sample(self, n_samples=1, *, noise=True, random_state=None):
         """Draw new rows: z from the prior, then x given z.
@@ -369,7 +371,12 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         log_likelihood : float
         """
         scores = self.score_samples(X)
-        return float(np.average(scores, weights=sample_weight))
+        if sample_weight is None:
+            return float(np.mean(scores))
+        weight = check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        if not weight.any():
+            raise ValueError("Got sample_weight with nothing but zeros; at least one must be positive.")
+        return float(np.average(scores, weights=weight))
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -394,18 +401,22 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
 
     # -- the border itself -------------------------------------------------------------------
 
-    def _fit(self, X, sample_weight, X_val, *, continuing, passing=False):
-        """Check, merge repeated rows, build or copy the model, train it."""
+    def _fit(self, X, y, sample_weight, X_val, *, continuing, passing=False):
+        """Check, merge repeated rows, build the model or go on with it, train it."""
+        shown = {"X": X, "y": y}
         container = Container(X)
         if not continuing:
             self._boolean = getattr(X, "dtype", None) == np.bool_
-        X, weight = self._check_training(X, sample_weight, reset=not continuing)
-        X_val = None if X_val is None else self._check_rows(X_val)
-        X, weight, full_batch = self._merge(X, weight)
-        if not continuing:
+        X, weight = self._check_training(X, sample_weight, first=not continuing)
+        X, weight = merge_rows(X, weight)
+        if continuing:
+            self._check_continuing(X)
+        else:
             self._container = container
             self._start(X, weight)
-        self._train(X, weight, X_val, full_batch, passing)
+        X_val = None if X_val is None else self._check_rows(X_val)
+        with threads(), torch.inference_mode(False), torch.enable_grad():
+            self._train(X, weight, X_val, passing, shown)
         return self
 
     @contextmanager
@@ -420,13 +431,18 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             vars(self).update(before | callbacks)
             raise
 
-    def _check_training(self, X, sample_weight, reset):
+    def _check_training(self, X, sample_weight, first):
         X = validate_data(
-            self, X, dtype=FLOATS, ensure_all_finite="allow-nan", ensure_min_samples=2, reset=reset
+            self,
+            X,
+            dtype=FLOATS,
+            ensure_all_finite="allow-nan",
+            ensure_min_samples=2 if first else 1,
+            reset=first,
         )
         if sample_weight is None:
             return X, None
-        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        weight = check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         if not weight.any():
             raise ValueError("Got sample_weight with nothing but zeros; at least one must be positive.")
         if not weight.all():
@@ -435,18 +451,17 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
 
     def _check_rows(self, X):
         X = validate_data(self, X, dtype=FLOATS, ensure_all_finite="allow-nan", reset=False)
-        if hasattr(self, "likelihood_"):
-            self.likelihood_.check(X)
+        self.likelihood_.check(X)
         return X
 
-    def _merge(self, X, weight):
-        """Merge equal rows where all distinct ones fit in one batch; tell whether they do."""
-        limit = FULL_BATCH if self.batch_size == "auto" else self.batch_size
-        if len(X) <= DISTINCT_ROWS:
-            merged = distinct_rows(X, np.ones(len(X)) if weight is None else weight)
-            if len(merged[0]) <= limit:
-                return *merged, True
-        return X, weight, False
+    def _check_continuing(self, X):
+        """Refuse what a trained model can no longer change, and rows outside its support."""
+        self.likelihood_.check(X)
+        if self.n_components != self.module_.latent_dim:
+            raise ValueError(
+                f"Got n_components={self.n_components!r} for a model that has {self.module_.latent_dim}; "
+                "a fit that goes on cannot change it. Set warm_start=False, or use a clone."
+            )
 
     def _start(self, X, weight):
         """Build an untrained model of X."""
@@ -462,59 +477,49 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         default = choose_networks(self.hidden_layer_sizes, self.activation, len(X))
         encoder, decoder = self.encoder or default[0], self.decoder or default[1]
         with global_seed(self._seed):
-            encoder = check_network(encoder(n_in, 2 * k), "encoder", n_in, 2 * k)
-            decoder = check_network(decoder(k, n_out), "decoder", k, n_out)
+            encoder = build_network(encoder, "encoder", n_in, 2 * k)
+            decoder = build_network(decoder, "decoder", k, n_out)
             prior = self.prior_.build(k)
         self.module_ = VAE(encoder, decoder, observation, prior, k)
 
-    def _train(self, X, weight, X_val, full_batch, passing):
+    def _train(self, X, weight, X_val, passing, shown):
         """Train a copy of `module_` and set what a fit learns beside it."""
         self.objective_ = resolve(self.objective, OBJECTIVES)
-        check_beta(self.objective_, self.beta)
-        plan = choose_plan(self.get_params(), len(X), full_batch, passing)
+        self.objective_.check(self.beta)
+        plan = choose_plan(self.get_params(), len(X), 0 if passing else self.n_iter_, passing)
+        if plan.epochs == 0:
+            return
         weight_val = None
         if plan.patience is not None and X_val is None:
-            X, weight, X_val, weight_val = self._split(X, weight)
-        dtype = choose_dtype(self.precision, full_batch)
+            X, weight, X_val, weight_val = split_rows(X, weight, self.validation_fraction, self._seed)
         exact = self.module_.likelihood
-        model = copy.deepcopy(self.module_).to(self.device_, dtype)
-        rows = Rows.from_array(X, weight, exact, dtype, self.device_)
+        model = copy.deepcopy(self.module_).to(self.device_, plan.dtype)
+
+        def on_device(X, weight):
+            return Rows.from_array(X, weight, exact, plan.dtype, self.device_)
+
+        rows = on_device(X, weight)
         optimizer = make_optimizer(model, plan)
         if passing and self.n_iter_ and self._optimizer_state is not None:
             optimizer.load_state(self._optimizer_state)
-        callbacks = EpochCallbacks(self, X, plan.epochs, lambda: self._moment(model, rows))
-        with few_threads(choose_threads(model, plan.batch_size)):
+        callbacks = EpochCallbacks(self, shown, plan.epochs, lambda: self._moment(model, rows))
+        drawing = global_seed(self._seed) if self.encoder or self.decoder else nullcontext()  # dropout
+        with threads(choose_threads(model, plan.batch_size)), drawing:
             history = train(
                 model,
                 rows,
                 self.objective_,
                 plan,
                 make_generator(self._seed + self.n_iter_, self.device_),
-                validation=None
-                if X_val is None
-                else Rows.from_array(X_val, weight_val, exact, dtype, self.device_),
+                validation=None if X_val is None else on_device(X_val, weight_val),
                 optimizer=optimizer,
                 on_epoch=callbacks.on_epoch,
             )
         self._optimizer_state = optimizer.state() if passing else None
         self._take_over(model, rows)
-        self.history_ = {key: self.history_.get(key, []) + values for key, values in history.items()}
+        self.history_ = extend_history(self.history_, history)
         self.n_iter_ = len(self.history_["loss"])
         callbacks.end()
-
-    def _split(self, X, weight):
-        """Set a share of the rows aside for validation, by the seed."""
-        order = np.random.RandomState(self._seed).permutation(len(X))
-        n_val = max(1, round(self.validation_fraction * len(X)))
-        if n_val >= len(X):
-            raise ValueError(
-                f"Got validation_fraction={self.validation_fraction!r} with {len(X)} distinct rows; "
-                "none would be left to train on."
-            )
-        val, rest = order[:n_val], np.sort(order[n_val:])
-        if weight is None:
-            return X[rest], None, X[val], None
-        return X[rest], weight[rest], X[val], weight[val]
 
     def _take_over(self, model, rows):
         """Keep a trained model in the type of the data, and find the order of its components."""
