@@ -315,7 +315,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         check_is_fitted(self)
         check_count(n_samples, "n_samples")
         module, generator = self.module_, make_generator(draw_seed(random_state), self.device_)
-        with torch.no_grad():
+        with torch.no_grad(), threads():
             z = module.prior.sample(int(n_samples), generator).cpu().numpy()
 
         def decode(z):
@@ -409,13 +409,13 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             self._boolean = getattr(X, "dtype", None) == np.bool_
         X, weight = self._check_training(X, sample_weight, first=not continuing)
         X, weight = merge_rows(X, weight)
-        if continuing:
-            self._check_continuing(X)
-        else:
-            self._container = container
-            self._start(X, weight)
-        X_val = None if X_val is None else self._check_rows(X_val)
         with threads(), torch.inference_mode(False), torch.enable_grad():
+            if continuing:
+                self._check_continuing(X)
+            else:
+                self._container = container
+                self._start(X, weight)
+            X_val = None if X_val is None else self._check_rows(X_val)
             self._train(X, weight, X_val, passing, shown)
         return self
 

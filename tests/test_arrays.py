@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from skvae._arrays import Container, apply_to_rows, distinct_rows, is_auto, moments, row_chunks, torch_dtype
+from skvae._arrays import Container, apply_to_rows, distinct_rows, moments, row_chunks, torch_dtype
 
 NAN = float("nan")
 quick = settings(max_examples=40, deadline=None)
@@ -200,9 +200,3 @@ def test_apply_to_rows_gives_a_copy():
     out = apply_to_rows(lambda x: x.mul_(2), X, torch.nn.Linear(1, 1))
     np.testing.assert_array_equal(out, 2 * np.ones((4, 1)))
     np.testing.assert_array_equal(X, np.ones((4, 1)))
-
-
-def test_is_auto_survives_arrays():
-    assert is_auto("auto")
-    assert not is_auto(np.array(["auto", "auto"]))
-    assert not is_auto((128, 128))

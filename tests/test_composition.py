@@ -382,7 +382,7 @@ def test_progress_bar_in_a_search(diabetes, capsys):
 
 
 def test_scoring_monitor_logs_every_epoch(diabetes):
-    monitor = callbacks().ScoringMonitor(scoring=None)
+    monitor = callbacks().ScoringMonitor(scoring={"score": lambda vae, X, y: vae.score(X)})
     vae = (
         small(max_iter=4).set_callbacks(monitor).fit(diabetes, np.zeros(len(diabetes)))
     )  # nothing without a y

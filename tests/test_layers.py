@@ -10,11 +10,12 @@ PACKAGE = Path(__file__).parents[1] / "skvae"
 
 # from the bottom up; a module imports from lower rows only, so those of one row do not know each other
 LAYERS = [
-    ["_arrays", "_random", "_compat"],
+    ["_threads", "_random", "_compat"],
+    ["_arrays"],
     ["likelihoods", "priors", "objectives", "networks"],
     ["columns", "model"],
-    ["training"],
-    ["_defaults", "_validation"],  # "auto" and the names that users type, turned into numbers and objects
+    ["training", "_validation"],  # the latter turns the names that users type into objects
+    ["_defaults"],  # and this one "auto" into numbers
     ["transformer"],
     ["plotting", "persistence", "outlier", "imputer", "oversampler"],
     ["__init__"],

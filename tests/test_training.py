@@ -11,11 +11,12 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
 from skvae._random import global_seed
+from skvae._threads import threads
 from skvae.likelihoods import Bernoulli, Gaussian
 from skvae.model import VAE
 from skvae.objectives import ELBO, Autoencoder
 from skvae.priors import Mixture, StandardNormal
-from skvae.training import Plan, Rows, few_threads, make_optimizer, train
+from skvae.training import Plan, Rows, make_optimizer, train
 
 NAN = float("nan")
 rng = np.random.RandomState(0)
@@ -306,7 +307,8 @@ def test_an_interrupt_at_the_first_step():
 
     model = make()
     with pytest.warns(ConvergenceWarning, match="after 0 epochs"):
-        assert run(model, Plan(100, 30, 0.01), Spoiled(model, interrupt)) == {}
+        history = run(model, Plan(100, 30, 0.01), Spoiled(model, interrupt))
+    assert history == {key: [] for key in ("loss", "reconstruction", "kl", "beta", "learning_rate")}
     assert same(weights(model), weights(make()))
 
 
@@ -395,24 +397,24 @@ def _three_threads():
 @pytest.mark.usefixtures("_three_threads")
 class TestFewThreads:
     def test_lowers_and_restores(self):
-        with few_threads(1):
+        with threads(1):
             assert torch.get_num_threads() == 1
         assert torch.get_num_threads() == 3
 
     def test_never_raises_the_count(self):
-        with few_threads(64):
+        with threads(64):
             assert torch.get_num_threads() == 3
         assert torch.get_num_threads() == 3
 
     @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
     def test_restores_after_an_error(self, error):
-        with pytest.raises(error), few_threads(1):
+        with pytest.raises(error), threads(1):
             raise error
         assert torch.get_num_threads() == 3
 
     def test_nests(self):
-        with few_threads(2):
-            with few_threads(1):
+        with threads(2):
+            with threads(1):
                 assert torch.get_num_threads() == 1
             assert torch.get_num_threads() <= 2
         assert torch.get_num_threads() == 3
