@@ -95,10 +95,11 @@ show_rows({" " * i: row for i, row in enumerate(new)}, figures / "digits_samples
 # %%
 # Why mu and sigma: a plain autoencoder (no noise, no KL term) scatters its codes anywhere, with
 # holes between that decode to nothing. The variational one keeps them together around zero, on
-# one scale, so that any point near zero decodes to a digit.
+# one scale: the circles are one and two standard deviations of N(0, I), and any point in them
+# decodes to a digit.
 maps = {
     "plain autoencoder": VAETransformer(2, objective="autoencoder", random_state=0),
-    "variational autoencoder": VAETransformer(2, random_state=0),
+    "variational autoencoder": VAETransformer(2, prior="normal", random_state=0),
 }
 figure, axes = plt.subplots(1, 2, figsize=(10, 4.6), layout="constrained")
 for ax, (title, model) in zip(axes, maps.items(), strict=True):
@@ -108,6 +109,8 @@ for ax, (title, model) in zip(axes, maps.items(), strict=True):
         ax.scatter(*points.T, s=0, color=plt.cm.tab10(digit))
         for point in points:
             ax.text(*point, str(digit), color=plt.cm.tab10(digit), fontsize=7, ha="center", va="center")
-    ax.set(title=title, xlabel="$z_0$", ylabel="$z_1$")
+    for radius in (1, 2):
+        ax.add_patch(plt.Circle((0, 0), radius, fill=False, linestyle=":", color="0.3"))
+    ax.set(title=title, xlabel="$z_0$", ylabel="$z_1$", aspect="equal")
 figure.savefig(figures / "digits_latent_map.png", dpi=120)
 print(f"Pictures are in {figures}")

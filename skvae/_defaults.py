@@ -24,13 +24,14 @@ def choose_networks(hidden_layer_sizes, activation, n_rows):
     return encoder, MLP(sizes[::-1], activation, norm=large)
 
 
-def choose_plan(params, n_rows, n_before, passing):
+def choose_plan(params, objective, n_rows, n_before, passing):
     """Return the `Plan` of a fit.
 
     Parameters
     ----------
     params : dict
         The estimator's parameters, "auto" among them.
+    objective : Objective
     n_rows : int
         Distinct rows.
     n_before : int
@@ -58,7 +59,7 @@ def choose_plan(params, n_rows, n_before, passing):
         weight_decay=auto("weight_decay", weight_precision / n_rows),
         beta=params["beta"],
         kl_warmup=0.0 if going_on else params["kl_warmup"],
-        input_noise=noise if noise > 0.1 else 0.0,
+        input_noise=noise if noise > 0.1 and objective.n_draws else 0.0,
         tied=0.0 if going_on else 0.5,
         cycle=not passing,
         dtype=choose_dtype(params["precision"], full_batch),

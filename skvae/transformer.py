@@ -486,7 +486,9 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         """Train a copy of `module_` and set what a fit learns beside it."""
         self.objective_ = resolve(self.objective, OBJECTIVES)
         self.objective_.check(self.beta)
-        plan = choose_plan(self.get_params(), len(X), 0 if passing else self.n_iter_, passing)
+        plan = choose_plan(
+            self.get_params(), self.objective_, len(X), 0 if passing else self.n_iter_, passing
+        )
         if plan.epochs == 0:
             return
         weight_val = None
