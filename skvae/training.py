@@ -7,56 +7,13 @@ from dataclasses import dataclass
 
 import torch
 from sklearn.exceptions import ConvergenceWarning
-from torch import Tensor
 
-from ._arrays import row_chunks
-
-__all__ = ["Plan", "Rows", "train"]
+__all__ = ["Plan", "train"]
 
 RECOVERIES = 3  # how often a fit may return to its last good weights
 CHECK_STEPS = 50  # steps between two looks at whether the loss is still finite
 VALIDATION_ROWS = 4096  # rows evaluated at once
 PRINT_SECONDS = 0.5  # pause between two printed epochs
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Standardised rows on the training device.
-
-    Attributes
-    ----------
-    x : Tensor of shape (n_rows, n_features)
-    weight : Tensor of shape (n_rows,) or None
-        Weights of mean 1; None means all 1.
-    complete : bool
-        True if no cell is missing.
-    """
-
-    x: Tensor
-    weight: Tensor | None
-    complete: bool
-
-    @classmethod
-    def from_array(cls, X, weight, likelihood, dtype, device):
-        """Standardise X in float64, chunk by chunk, and keep it as `dtype` on `device`."""
-        x = torch.empty(X.shape, dtype=dtype, device=device)
-        complete = True
-        for part in row_chunks(*X.shape):
-            chunk = likelihood.standardize(torch.tensor(X[part], dtype=torch.float64))
-            complete = complete and not bool(torch.isnan(chunk).any())
-            x[part] = chunk
-        if weight is not None:
-            weight = torch.tensor(weight / weight.mean(), dtype=dtype, device=device)
-        return cls(x, weight, complete)
-
-    def __len__(self):
-        return len(self.x)
-
-    def take(self, index):
-        """Return rows and weights at `index`; None takes all of them."""
-        if index is None:
-            return self.x, self.weight
-        return self.x.index_select(0, index), None if self.weight is None else self.weight[index]
 
 
 @dataclass(frozen=True)
@@ -265,7 +222,7 @@ class _Run:
         if validation is not None:
             shape = (1, len(validation), model.latent_dim)
             self.validation_noise = torch.randn(
-                shape, generator=generator, dtype=rows.x.dtype, device=rows.x.device
+                shape, generator=generator, dtype=rows.dtype, device=rows.device
             )
 
     def loop(self, on_epoch):
@@ -292,15 +249,13 @@ class _Run:
     def epoch(self, epoch):
         """Take the steps of one epoch and return its record."""
         plan, model, generator = self.plan, self.model.train(), self.generator
-        batches = self.batches()
-        total = plan.epochs * len(batches)
+        total = plan.epochs * self.steps_per_epoch
         reconstruction, kl = [], []
-        for i, index in enumerate(batches):
-            progress = (epoch * len(batches) + i + 0.5) / total
+        for i, (x, weight, complete) in enumerate(self.rows.batches(self.steps_per_epoch, generator)):
+            progress = min(1.0, (epoch * self.steps_per_epoch + i + 0.5) / total)
             rate, beta = plan.rate(progress) * self.rate_factor, plan.beta_at(progress)
-            x, weight = self.rows.take(index)
             x = model.likelihood.draw(x, generator)
-            terms = model.terms(x, self.noise(len(x)), self.rows.complete, self.corrupt)
+            terms = model.terms(x, self.noise(len(x)), complete, self.corrupt)
             loss = -_mean(self.objective(terms, beta), weight)
             self.optimizer.zero_grad()
             loss.backward()
@@ -322,20 +277,12 @@ class _Run:
             record |= self.validate()
         return record
 
-    def batches(self):
-        """Return the row indices of each step; one None where a batch holds all rows."""
-        if self.steps_per_epoch == 1:
-            return [None]
-        order = torch.randperm(len(self.rows), generator=self.generator, device=self.rows.x.device)
-        return torch.tensor_split(order, self.steps_per_epoch)
-
     def noise(self, n_rows):
         """Draw the noise of a step, shape (S, B, K)."""
         if self.objective.n_draws == 0:
             return None
         shape = (self.objective.n_draws, n_rows, self.model.latent_dim)
-        x = self.rows.x
-        return torch.randn(shape, generator=self.generator, dtype=x.dtype, device=x.device)
+        return torch.randn(shape, generator=self.generator, dtype=self.rows.dtype, device=self.rows.device)
 
     def add_noise(self, features):
         """Corrupt what the encoder sees."""
@@ -349,11 +296,9 @@ class _Run:
         """Evaluate the bound on the validation rows, with the same noise every time."""
         rows, sums = self.validation, 0.0
         self.model.eval()
-        for start in range(0, len(rows), VALIDATION_ROWS):
-            part = slice(start, start + VALIDATION_ROWS)
-            x, weight = rows.x[part], None if rows.weight is None else rows.weight[part]
+        for part, x, weight, complete in rows.chunks(VALIDATION_ROWS):
             noise = None if self.objective.n_draws == 0 else self.validation_noise[:, part]
-            terms = self.model.terms(x, noise, rows.complete)
+            terms = self.model.terms(x, noise, complete)
             means = torch.stack([_mean(terms.reconstruction, weight), _mean(terms.kl, weight)])
             sums = sums + means * (len(x) / len(rows))
         reconstruction, kl = sums.tolist()

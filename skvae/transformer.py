@@ -13,6 +13,7 @@ from ._arrays import Container, apply_to_rows, merge_rows, split_rows, torch_dty
 from ._compat import CallbackSupportMixin, EpochCallbacks, check_sample_weight, fit_context, with_callbacks
 from ._defaults import choose_networks, choose_plan, choose_threads
 from ._random import draw_seed, global_seed, make_generator
+from ._rows import load_rows
 from ._threads import threads
 from ._validation import (
     OBJECTIVES,
@@ -25,7 +26,7 @@ from ._validation import (
     resolve_likelihood,
 )
 from .model import VAE
-from .training import Rows, extend_history, make_optimizer, train
+from .training import extend_history, make_optimizer, train
 
 __all__ = ["VAETransformer"]
 
@@ -498,7 +499,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         model = copy.deepcopy(self.module_).to(self.device_, plan.dtype)
 
         def on_device(X, weight):
-            return Rows.from_array(X, weight, exact, plan.dtype, self.device_)
+            return load_rows(X, weight, exact, plan.dtype, self.device_)
 
         rows = on_device(X, weight)
         optimizer = make_optimizer(model, plan)
@@ -530,9 +531,9 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         self.module_ = model.to(device, torch_dtype(self._dtype)).eval()
         for buffer, source in zip(model.likelihood.buffers(), exact.buffers(), strict=True):
             buffer.copy_(source)
-        step = max(1, len(rows) // ORDER_ROWS)
-        x = rows.x[::step].to(device, torch_dtype(self._dtype))
-        weight = None if rows.weight is None else rows.weight[::step].to(x)
+        x, weight = rows.some(ORDER_ROWS)
+        x = x.to(device, torch_dtype(self._dtype))
+        weight = None if weight is None else weight.to(x)
         with torch.no_grad():
             information = model.information(x, weight).cpu().numpy()
         self._order = np.argsort(-information, kind="stable")

@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "skvae"
 LAYERS = [
     ["_threads", "_random", "_compat"],
     ["_arrays"],
+    ["_rows"],
     ["likelihoods", "priors", "objectives", "networks"],
     ["columns", "model"],
     ["training", "_validation"],  # the latter turns the names that users type into objects
