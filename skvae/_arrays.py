@@ -59,27 +59,25 @@ def merge_rows(X, weight):
     return X, None if (weight == weight[0]).all() else weight
 
 
-def split_rows(X, weight, fraction, seed):
-    """Set a share of the rows aside; return the rest and its weight, then the share and its weight."""
-    order = np.random.RandomState(seed).permutation(len(X))
-    n_aside = max(1, round(fraction * len(X)))
-    if n_aside >= len(X):
+def split_rows(n_rows, fraction, seed):
+    """Return the indices of the rows to train on and of a share set aside, both in order."""
+    order = np.random.RandomState(seed).permutation(n_rows)
+    n_aside = max(1, round(fraction * n_rows))
+    if n_aside >= n_rows:
         raise ValueError(
-            f"Got validation_fraction={fraction!r} with {len(X)} distinct rows; none would be left to "
+            f"Got validation_fraction={fraction!r} with {n_rows} distinct rows; none would be left to "
             "train on. Lower it, or pass X_val."
         )
-    aside, rest = order[:n_aside], np.sort(order[n_aside:])
-    if weight is None:
-        return X[rest], None, X[aside], None
-    return X[rest], weight[rest], X[aside], weight[aside]
+    return np.sort(order[n_aside:]), np.sort(order[:n_aside])
 
 
-def moments(X, weight=None):
+@np.errstate(over="ignore", invalid="ignore")
+def moments(X, weight=None, transform=None):
     """Return the weighted mean and standard deviation of each column's observed cells.
 
     Computed in float64 and in chunks, shifted by the mean of the first chunk with an observed cell,
     so neither the type nor the offset of X matters. A column without a spread has standard
-    deviation 0, one without an observed cell has mean NaN.
+    deviation 0, one without an observed cell has mean NaN. `transform` is applied to the cells.
 
     Returns
     -------
@@ -89,6 +87,7 @@ def moments(X, weight=None):
     shift, total, first, second = np.zeros(d), np.zeros(d), np.zeros(d), np.zeros(d)
     for rows in row_chunks(n, d):
         chunk = np.asarray(X[rows], dtype=np.float64)
+        chunk = chunk if transform is None else transform(chunk)
         w = np.ones(len(chunk)) if weight is None else weight[rows]
         seen = ~np.isnan(chunk)
         w = np.where(seen, w[:, None], 0.0)
@@ -100,6 +99,12 @@ def moments(X, weight=None):
         total += weights
         first += (w * chunk).sum(axis=0)
         second += (w * chunk * chunk).sum(axis=0)
+    huge = np.flatnonzero(~np.isfinite(second))
+    if huge.size:
+        raise ValueError(
+            f"Got values too large to square in columns {huge[:5].tolist()} of X; expected magnitudes below "
+            "1e150. Divide these columns, or take a logarithm."
+        )
     offset = _divide(first, total, np.nan)
     variance = _divide(second, total, 0.0) - np.nan_to_num(offset) ** 2
     mean = shift + offset
@@ -122,7 +127,7 @@ class Container:
             frame = getattr(sys.modules.get(library), "DataFrame", None)
             if frame is not None and isinstance(X, frame):
                 self.kind = library
-        self.columns = list(X.columns) if self.kind else None
+        self.columns = X.columns if self.kind else None
 
     def wrap(self, values, index=None):
         """Return the array `values` of shape (n_rows, n_features) as that kind of table.

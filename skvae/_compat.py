@@ -21,6 +21,7 @@ __all__ = [
     "EpochCallbacks",
     "Interval",
     "StrOptions",
+    "callback_state",
     "check_sample_weight",
     "fit_context",
     "with_callbacks",
@@ -61,4 +62,9 @@ class EpochCallbacks:
     def end(self):
         """Report the end of the fit."""
         if self.task is not None:
-            self.task.call_on_fit_task_end(**self.given, reconstruction_attributes=self.attributes)
+            self.task.call_on_fit_task_end(**self.given, reconstruction_attributes={})
+
+
+def callback_state(estimator):
+    """Return the attributes that scikit-learn's callbacks keep on an estimator during a fit."""
+    return {key: value for key, value in vars(estimator).items() if "callback" in key}

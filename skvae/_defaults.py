@@ -13,9 +13,9 @@ SMALL = 1000  # rows below which plain narrow networks generalise better than no
 ONE_THREAD_PRODUCTS = 30e6  # multiplications per step below which a second thread does not pay
 
 
-def choose_networks(hidden_layer_sizes, activation, n_rows):
+def choose_networks(hidden_layer_sizes, activation, amount):
     """Return the builders of encoder and decoder, mirror images of each other."""
-    large = n_rows >= SMALL
+    large = amount >= SMALL
     if isinstance(hidden_layer_sizes, str):
         sizes = (256, 256) if large else (128, 128)
     else:
@@ -24,7 +24,7 @@ def choose_networks(hidden_layer_sizes, activation, n_rows):
     return encoder, MLP(sizes[::-1], activation, norm=large)
 
 
-def choose_plan(params, objective, n_rows, n_before, passing):
+def choose_plan(params, objective, n_rows, amount, n_before, passing):
     """Return the `Plan` of a fit.
 
     Parameters
@@ -34,6 +34,8 @@ def choose_plan(params, objective, n_rows, n_before, passing):
     objective : Objective
     n_rows : int
         Distinct rows.
+    amount : float
+        How many rows they stand for: repetitions count, so do weights.
     n_before : int
         Epochs that a warm start goes on from.
     passing : bool
@@ -45,18 +47,19 @@ def choose_plan(params, objective, n_rows, n_before, passing):
 
     full_batch = n_rows <= auto("batch_size", FULL_BATCH)
     batch_size = n_rows if full_batch else auto("batch_size", 128)
-    steps = 500 if full_batch else 1500 * math.sqrt(max(1.0, n_rows / 1500))
+    large = amount >= SMALL
+    steps = 500 if full_batch else (2500 if large else 1500) * math.sqrt(max(1.0, n_rows / 1500))
     epochs = auto("max_iter", max(1, round(steps / max(1, round(n_rows / batch_size)))))
     rate = auto("learning_rate", 6e-3)
-    noise = 0.4 * math.sqrt(min(1.0, 1500 / n_rows))
-    weight_precision = 25 if n_rows < SMALL else 100  # of the Gaussian prior on a weight, over all rows
+    noise = (0.35 if large else 0.4) * math.sqrt(min(1.0, 1500 / amount))
+    weight_precision = 200 if large else 25  # of the Gaussian prior on a weight, over all rows
     going_on = passing or n_before > 0
-    stopping = params["early_stopping"] is True and not passing
+    stopping = params["early_stopping"] and not passing
     return Plan(
         epochs=1 if passing else max(0, epochs - n_before),
         batch_size=batch_size,
         learning_rate=0.3 * rate if passing else rate,
-        weight_decay=auto("weight_decay", weight_precision / n_rows),
+        weight_decay=auto("weight_decay", weight_precision / amount),
         beta=params["beta"],
         kl_warmup=0.0 if going_on else params["kl_warmup"],
         input_noise=noise if noise > 0.1 and objective.n_draws else 0.0,

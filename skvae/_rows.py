@@ -10,13 +10,15 @@ BLOCK_BYTES = 1 << 17  # rows that are read in one go from a file
 BUFFER_BYTES = 1 << 26  # rows that are shuffled among each other
 
 
-def load_rows(X, weight, likelihood, dtype, device):
+def load_rows(X, index, weight, likelihood, dtype, device):
     """Return `Rows` of X, or `StreamedRows` if it is a file too large to copy.
 
     Parameters
     ----------
     X : ndarray of shape (n_rows, n_features)
         In the units of the data.
+    index : ndarray of int or None
+        Which rows to take, ascending; None takes all.
     weight : ndarray of shape (n_rows,) or None
     likelihood : ObservationModel
         Standardises, in float64.
@@ -24,16 +26,24 @@ def load_rows(X, weight, likelihood, dtype, device):
     device : torch.device
     """
     if weight is not None:
+        weight = weight if index is None else weight[index]
         weight = torch.tensor(weight / weight.mean(), dtype=dtype, device=device)
-    if is_mapped(X) and X.size * dtype.itemsize > STREAM_BYTES:
-        return StreamedRows(X, weight, likelihood, dtype, device)
-    x = torch.empty(X.shape, dtype=dtype, device=device)
+    if is_streamed(X, dtype.itemsize):
+        return StreamedRows(X, index, weight, likelihood, dtype, device)
+    n_rows = len(X) if index is None else len(index)
+    x = torch.empty((n_rows, X.shape[1]), dtype=dtype, device=device)
     complete = True
-    for part in row_chunks(*X.shape):
-        chunk = likelihood.standardize(torch.tensor(X[part], dtype=torch.float64))
+    for part in row_chunks(*x.shape):
+        chunk = X[part] if index is None else X[index[part]]
+        chunk = likelihood.standardize(torch.tensor(chunk, dtype=torch.float64))
         complete = complete and not bool(torch.isnan(chunk).any())
         x[part] = chunk
     return Rows(x, weight, complete)
+
+
+def is_streamed(X, itemsize=4):
+    """Whether an array is a view of a memory-mapped file too large to copy."""
+    return X.size * itemsize > STREAM_BYTES and is_mapped(X)
 
 
 def is_mapped(X):
@@ -93,21 +103,21 @@ class StreamedRows:
     shuffled together: close to a full shuffle, at the speed of a sequential read.
     """
 
-    def __init__(self, X, weight, likelihood, dtype, device):
-        self.X, self.weight, self.likelihood = X, weight, likelihood
+    def __init__(self, X, index, weight, likelihood, dtype, device):
+        self.X, self.index, self.weight, self.likelihood = X, index, weight, likelihood
         self.dtype, self.device = dtype, device
 
     def __len__(self):
-        return len(self.X)
+        return len(self.X) if self.index is None else len(self.index)
 
     def batches(self, n_batches, generator):
         """Yield (x, weight, complete) of shuffled rows in about equal batches."""
         row_bytes = self.X.shape[1] * self.dtype.itemsize
         block = max(1, BLOCK_BYTES // row_bytes)
         per_buffer = max(1, BUFFER_BYTES // (block * row_bytes))
-        size = -(-len(self) // n_batches)
+        size = len(self) // n_batches  # the last batch takes the rest
         order = torch.randperm(-(-len(self) // block), generator=generator, device=self.device).cpu()
-        x, weight = None, None
+        x, weight, n_left = None, None, n_batches
         for blocks in order.split(per_buffer):
             index = (blocks.sort().values[:, None] * block + torch.arange(block)).flatten()
             index = index[index < len(self)]
@@ -116,11 +126,11 @@ class StreamedRows:
             new, new_weight = new[shuffle], None if new_weight is None else new_weight[shuffle]
             x = new if x is None else torch.cat((x, new))
             weight = new_weight if weight is None else torch.cat((weight, new_weight))
-            while len(x) >= size:
+            while n_left > 1 and len(x) >= size:
                 yield self._batch(x[:size], None if weight is None else weight[:size])
                 x, weight = x[size:], None if weight is None else weight[size:]
-        if len(x):
-            yield self._batch(x, weight)
+                n_left -= 1
+        yield self._batch(x, weight)
 
     def chunks(self, n_rows):
         """Yield (slice, x, weight, complete) in order, `n_rows` rows at a time."""
@@ -133,7 +143,8 @@ class StreamedRows:
         return self._read(slice(None, None, max(1, len(self) // n_rows)))
 
     def _read(self, index):
-        x = self.likelihood.standardize(torch.tensor(self.X[index], dtype=torch.float64))
+        x = self.X[index if self.index is None else self.index[index]]
+        x = self.likelihood.standardize(torch.tensor(x, dtype=torch.float64))
         weight = None
         if self.weight is not None:
             weight = self.weight[torch.from_numpy(index) if isinstance(index, np.ndarray) else index]

@@ -1,25 +1,46 @@
 """How many threads torch may use, for a while."""
 
 import os
+import threading
 from contextlib import contextmanager
 
 import torch
 
 _process = os.getpid()
+_lock = threading.Lock()
+_here = threading.local()  # .outer: the count that the enclosing block of this Python thread set, or None
+_n_users = 0  # outermost blocks under way, in all Python threads
+_n_before = 1  # what was set before the first of them
 
 
 @contextmanager
 def threads(n_threads=None):
     """Compute with at most so many threads in a block; None: as many as now.
 
+    torch keeps the count by Python thread, and new ones inherit the last that was set anywhere, so
+    each block of several at once puts back what was there before the first of them began.
+
     A forked child gets one: the thread pool did not come along, and waiting for it hangs.
     """
-    before = torch.get_num_threads()
+    global _n_users, _n_before
     if os.getpid() != _process:
         n_threads = 1
-    if n_threads is not None:
-        torch.set_num_threads(min(n_threads, before))
+    if n_threads is None:
+        yield
+        return
+    outer = getattr(_here, "outer", None)
+    with _lock:
+        if outer is None:
+            if _n_users == 0:
+                _n_before = torch.get_num_threads()
+            _n_users += 1
+        _here.outer = min(n_threads, outer or _n_before)
+        torch.set_num_threads(_here.outer)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        with _lock:
+            _here.outer = outer
+            if outer is None:
+                _n_users -= 1
+            torch.set_num_threads(outer or _n_before)

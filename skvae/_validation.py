@@ -44,7 +44,7 @@ PARAMETER_CONSTRAINTS = {
     "batch_size": [StrOptions({"auto"}), _count],
     "learning_rate": [StrOptions({"auto"}), _positive],
     "weight_decay": [StrOptions({"auto"}), _from_zero],
-    "early_stopping": [StrOptions({"auto"}), "boolean"],
+    "early_stopping": ["boolean"],
     "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
     "n_iter_no_change": [_count],
     "tol": [_from_zero],
@@ -69,22 +69,18 @@ def resolve_likelihood(value, boolean):
 
 
 def resolve_device(value):
-    """Return the torch device; "auto" takes CUDA or MPS where there is one."""
+    """Return the torch device; "auto" takes CUDA where there is one."""
     if not isinstance(value, str) or value != "auto":
         try:
             device = torch.device(value)
             torch.zeros(1, device=device).cpu()
         except (RuntimeError, AssertionError, NotImplementedError) as error:
-            reason = str(error).splitlines()[0]
             raise ValueError(
-                f"Got device={value!r}; expected 'auto' or a device that torch can compute on here. {reason}"
-            ) from None
+                f"Got device={value!r}; expected 'auto' or a device that torch can compute on here, "
+                "such as 'cpu'."
+            ) from error
         return device
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    if torch.backends.mps.is_available():
-        return torch.device("mps")
-    return torch.device("cpu")
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def check_sizes(sizes):

@@ -6,6 +6,7 @@ looks at the training data and returns an `ObservationModel`, the module that th
 
 import math
 from abc import ABC, abstractmethod
+from numbers import Real
 
 import numpy as np
 import torch
@@ -38,7 +39,7 @@ MAX_LOG_RATE = 30.0  # e^30 is 1e13 counts; float32 overflows at e^88
 class Likelihood(BaseEstimator, ABC):
     """Specification of p(x given z) for columns that are independent given z.
 
-    To add one: derive from this class, give it a `name` and the six methods, and list it in
+    To add one: derive from this class, give it a `name` and the methods below, and list it in
     ``__all__``. In their signatures x has shape (..., n_features), `params` (..., n_params,
     n_features) and `constants` (n_constants, n_features); x is standardised if `standardized` is
     true, and never NaN.
@@ -175,12 +176,10 @@ class ObservationModel(nn.Module):
 
     def row_log_prob(self, x, output, complete=False):
         """Return log p of each row in nats, in the units of the data, shape (..., B)."""
-        if complete and isinstance(self.likelihood, Gaussian):
-            params = self._params(output)
-            log_sigma = self.likelihood.log_sigma(params, self.constants)
-            log_sigma = log_sigma.expand(max(params[..., 0, :].shape[-1:], log_sigma.shape, key=len))
-            return _GaussianRows.apply(x, params[..., 0, :], log_sigma) - self.log_scale.sum()
-        return self.log_prob(x, output, complete).sum(-1)
+        fused = getattr(self.likelihood, "row_log_prob", None)
+        if not complete or fused is None:
+            return self.log_prob(x, output, complete).sum(-1)
+        return fused(x, self._params(output), self.constants) - self.log_scale.sum()
 
     @torch.no_grad()
     def tie_constants(self):
@@ -209,6 +208,11 @@ def _refuse(likelihood, X, wish, remedy):
     raise ValueError(
         f"Got likelihood={likelihood.name!r} with X in [{low:.6g}, {high:.6g}]; expected {wish}. {remedy}"
     )
+
+
+def _check_positive(value, name):
+    if not isinstance(value, Real) or not value > 0:
+        raise ValueError(f"Got {name}={value!r}; expected a number above 0.")
 
 
 def _any(X, predicate):
@@ -248,8 +252,7 @@ class Gaussian(Likelihood):
         """Accept any real number; check the hyper-parameters."""
         if self.sigma not in ("cell", "feature", "shared"):
             raise ValueError(f"Got sigma={self.sigma!r}; expected 'cell', 'feature' or 'shared'.")
-        if not self.min_sigma > 0:
-            raise ValueError(f"Got min_sigma={self.min_sigma!r}; expected a number above 0.")
+        _check_positive(self.min_sigma, "min_sigma")
 
     def build(self, X, sample_weight=None):
         """Standardise the columns and start from sigma 0.5."""
@@ -272,6 +275,13 @@ class Gaussian(Likelihood):
         return (x - params[..., 0, :]).mul(torch.exp(-log_sigma)).square().mul(-0.5) - (
             log_sigma + 0.5 * LOG_2PI
         )
+
+    def row_log_prob(self, x, params, constants):
+        """Return the sum of `log_prob` over the columns, by a third of the kernels."""
+        mean, log_sigma = params[..., 0, :], self.log_sigma(params, constants)
+        if log_sigma.ndim < 2:  # shared by all rows
+            log_sigma = log_sigma.expand(mean.shape[-1:])
+        return _GaussianRows.apply(x, mean, log_sigma)
 
     def mean(self, params, constants):
         """Return the decoder's output itself."""
@@ -319,8 +329,7 @@ class StudentT(Likelihood):
 
     def check(self, X):
         """Accept any real number; check the hyper-parameters."""
-        if not self.min_scale > 0:
-            raise ValueError(f"Got min_scale={self.min_scale!r}; expected a number above 0.")
+        _check_positive(self.min_scale, "min_scale")
 
     def build(self, X, sample_weight=None):
         """Standardise the columns and start from scale 1 and 5 degrees of freedom."""
@@ -378,7 +387,7 @@ class Bernoulli(Likelihood):
                 self,
                 X,
                 "only 0 and 1",
-                "For grey values in [0, 1] use Bernoulli(dynamic=True) or "
+                "For grey values in [0, 1] use skvae.likelihoods.Bernoulli(dynamic=True) or "
                 "likelihood='continuous_bernoulli', else likelihood='gaussian'.",
             )
 
@@ -520,7 +529,7 @@ class NegativeBinomial(Likelihood):
 
 def _count_model(likelihood, X, sample_weight, constants=()):
     mean, _ = moments(X, sample_weight)
-    location, scale = moments(np.log1p(X), sample_weight)
+    location, scale = moments(X, sample_weight, np.log1p)
     offset = _smoothed_log_mean(mean)[None]
     return ObservationModel(likelihood, location, scale, constants=constants, offset=offset, features="log1p")
 

@@ -93,7 +93,7 @@ class VAE(nn.Module):
     encoder : nn.Module
         Maps (B, likelihood.in_features) to (B, 2 * latent_dim).
     decoder : nn.Module
-        Maps (..., latent_dim) to (..., likelihood.out_features).
+        Maps (B, latent_dim) to (B, likelihood.out_features).
     likelihood : ObservationModel
     prior : PriorModel
     latent_dim : int
@@ -114,7 +114,7 @@ class VAE(nn.Module):
         return Posterior(mean, log_std.clamp(-MAX_LOG_STD, MAX_LOG_STD))
 
     def decode(self, z):
-        """Return E[x given z] in the units of the data, shape (..., n_features)."""
+        """Return E[x given z] in the units of the data, shape (B, n_features)."""
         return self.likelihood.mean(self.decoder(z))
 
     def terms(self, x, noise=None, complete=False, corrupt=None):
@@ -135,7 +135,7 @@ class VAE(nn.Module):
             z, noise = posterior.mean.unsqueeze(0), posterior.mean.new_zeros(1, 1, 1)
         else:
             z = posterior.rsample(noise)
-        output = self.decoder(z)
+        output = self.decoder(z.flatten(0, 1)).unflatten(0, z.shape[:2])
         log_px = self.likelihood.row_log_prob(x, output, complete)
         return Terms(self.prior, posterior, noise, z, output, log_px)
 

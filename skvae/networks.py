@@ -35,7 +35,8 @@ class MLP(BaseEstimator):
     skip : bool, default=True
         Add the linear map. An encoder and a decoder with it contain probabilistic PCA.
     bend : bool, default=False
-        Take asinh of the input, which tames values of many standard deviations and loses none.
+        Take the symmetric logarithm of the input, sign(x) log(1 + abs(x)), which tames values of
+        many standard deviations and loses none: symlog of Hafner et al. (2023), arXiv:2301.04104.
 
     Examples
     --------
@@ -87,4 +88,4 @@ class _WithSkip(nn.Module):
 
 class _Bend(nn.Module):
     def forward(self, x):
-        return torch.asinh(x)
+        return torch.copysign(torch.log1p(x.abs()), x)

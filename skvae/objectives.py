@@ -17,13 +17,10 @@ class Objective(BaseEstimator, ABC):
         What users type as ``objective=``.
     n_draws : int
         Latent draws per row; 0 decodes the posterior mean.
-    uses_beta : bool
-        Whether the weight of the KL term means something here.
     """
 
     name: str
     n_draws = 1
-    uses_beta = True
 
     @abstractmethod
     def check(self, beta):
@@ -78,7 +75,6 @@ class Autoencoder(Objective):
 
     name = "autoencoder"
     n_draws = 0
-    uses_beta = False
 
     def check(self, beta):
         """Refuse a weight of the KL term, which is not there."""

@@ -15,6 +15,7 @@ from torch.autograd.function import once_differentiable
 __all__ = ["Mixture", "Prior", "PriorModel", "StandardNormal"]
 
 LOG_2PI = math.log(2 * math.pi)
+MIN_LOG_STD = -4.0  # narrower modes lose digits in float32
 
 
 class Prior(BaseEstimator, ABC):
@@ -123,10 +124,11 @@ class _MixtureModel(PriorModel):
 
     def log_prob(self, z):
         # -0.5 * sum_k ((z_k - m_k) / s_k)^2 as two matrix products, so no (..., modes, K) is made
-        precision = torch.exp(-2 * self.log_stds)
+        log_stds = self.log_stds.clamp(min=MIN_LOG_STD)
+        precision = torch.exp(-2 * log_stds)
         scaled = self.means * precision
         quadratic = z.square() @ precision.T - 2 * (z @ scaled.T) + (self.means * scaled).sum(-1)
-        log_norm = self.log_stds.sum(-1) + 0.5 * LOG_2PI * z.shape[-1]
+        log_norm = log_stds.sum(-1) + 0.5 * LOG_2PI * z.shape[-1]
         return torch.logsumexp(torch.log_softmax(self.logits, 0) - log_norm - 0.5 * quadratic, -1)
 
     def sample(self, n_samples, generator):
@@ -139,7 +141,7 @@ class _MixtureModel(PriorModel):
             dtype=self.means.dtype,
             device=self.means.device,
         )
-        return self.means[mode] + noise * torch.exp(self.log_stds[mode])
+        return self.means[mode] + noise * torch.exp(self.log_stds[mode].clamp(min=MIN_LOG_STD))
 
     def kl_from(self, posterior):
         return None

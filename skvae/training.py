@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
-__all__ = ["Plan", "train"]
+__all__ = ["Plan", "extend_history", "make_optimizer", "train"]
 
 RECOVERIES = 3  # how often a fit may return to its last good weights
 CHECK_STEPS = 50  # steps between two looks at whether the loss is still finite
@@ -28,7 +28,8 @@ class Plan:
     learning_rate : float
         Peak rate.
     weight_decay : float
-        Decoupled decay of the networks' matrices.
+        Precision of the Gaussian prior on the networks' matrices, per row: half of it times their
+        squares is added to the loss.
     beta : float
         Weight of the KL term.
     kl_warmup : float
@@ -47,6 +48,8 @@ class Plan:
         Epochs without an improvement of the validation loss by `tol` before stopping.
     tol : float
         In nats per row.
+    verbose : int
+        Print epochs if positive.
     """
 
     epochs: int
@@ -108,12 +111,15 @@ def train(model, rows, objective, plan, generator, *, validation=None, optimizer
     try:
         run.loop(on_epoch)
     except KeyboardInterrupt:
+        if not run.is_sound():
+            run.go_back()
         warnings.warn(
-            f"Training was interrupted after {len(run.records)} epochs; the best weights so far are kept.",
+            f"Training was interrupted after {len(run.records)} epochs; the weights so far are kept.",
             ConvergenceWarning,
             stacklevel=2,
         )
     run.restore_best()
+    optimizer.zero_grad()
     keys = run.records[0] if run.records else ("loss", "reconstruction", "kl", "beta", "learning_rate")
     return {key: [record[key] for record in run.records] for key in keys}
 
@@ -161,9 +167,9 @@ class Adam:
     def load_state(self, state):
         """Go on from what `state` returned."""
         first, second = state["moments"]
-        self.first = {p: m.clone() for p, m in zip(self.parameters, first, strict=True)}
-        self.second = {p: m.clone() for p, m in zip(self.parameters, second, strict=True)}
-        self.n_steps = state["n_steps"].clone()
+        self.first = {p: m.to(p, copy=True) for p, m in zip(self.parameters, first, strict=True)}
+        self.second = {p: m.to(p, copy=True) for p, m in zip(self.parameters, second, strict=True)}
+        self.n_steps = state["n_steps"].to(self.n_steps, copy=True)
 
     def zero_grad(self):
         """Drop the gradients."""
@@ -217,7 +223,7 @@ class _Run:
         self.records = []
         self.rate_factor = 1.0
         self.recoveries = 0
-        self.best_loss, self.best_epoch, self.best_weights = math.inf, -1, None
+        self.best_loss, self.best_epoch, self.best_weights = math.inf, 0, None
         self.printed = -math.inf
         if validation is not None:
             shape = (1, len(validation), model.latent_dim)
@@ -227,7 +233,7 @@ class _Run:
 
     def loop(self, on_epoch):
         """Run the epochs; return to the last good weights where a step came to nothing."""
-        good, unchecked, stop = self.snapshot(), 0, False
+        self.good, unchecked, stop = self.snapshot(), 0, False
         while len(self.records) < self.plan.epochs and not stop:
             record = self.epoch(len(self.records))
             self.records.append(record)
@@ -236,36 +242,36 @@ class _Run:
             last = stop or len(self.records) == self.plan.epochs
             if self.plan.verbose:
                 self.report(record, last)
-            if on_epoch is not None and on_epoch(record):
-                last = stop = True
-            if unchecked >= CHECK_STEPS or last:
+            asked = on_epoch is not None and on_epoch(record)
+            if unchecked >= CHECK_STEPS or last or asked:
                 if self.is_sound():
-                    good = self.snapshot()
+                    self.good = self.snapshot()
                 else:
-                    self.recover(good)
+                    self.recover()
                     stop = False
                 unchecked = 0
+            stop = stop or asked
 
     def epoch(self, epoch):
         """Take the steps of one epoch and return its record."""
         plan, model, generator = self.plan, self.model.train(), self.generator
         total = plan.epochs * self.steps_per_epoch
-        reconstruction, kl = [], []
+        parts = []
         for i, (x, weight, complete) in enumerate(self.rows.batches(self.steps_per_epoch, generator)):
             progress = min(1.0, (epoch * self.steps_per_epoch + i + 0.5) / total)
             rate, beta = plan.rate(progress) * self.rate_factor, plan.beta_at(progress)
             x = model.likelihood.draw(x, generator)
             terms = model.terms(x, self.noise(len(x)), complete, self.corrupt)
-            loss = -_mean(self.objective(terms, beta), weight)
+            value = _weighted(self.objective(terms, beta), weight)
+            loss = -value.mean()
             self.optimizer.zero_grad()
             loss.backward()
             self.optimizer.step(rate, loss.detach())
             if progress < plan.tied:
                 model.likelihood.tie_constants()
-            reconstruction.append(_weighted(terms.reconstruction.detach(), weight))
-            kl.append(_weighted(terms.kl.detach(), weight))
-        reconstruction, kl = torch.stack((torch.cat(reconstruction), torch.cat(kl))).mean(1).tolist()
-        loss = beta * kl * self.objective.uses_beta - reconstruction
+            row_parts = (terms.reconstruction, terms.kl)
+            parts.append(torch.stack([-value.detach(), *(_weighted(p.detach(), weight) for p in row_parts)]))
+        loss, reconstruction, kl = torch.cat(parts, 1).mean(1).tolist()
         record = {
             "loss": loss,
             "reconstruction": reconstruction,
@@ -299,10 +305,10 @@ class _Run:
         for part, x, weight, complete in rows.chunks(VALIDATION_ROWS):
             noise = None if self.objective.n_draws == 0 else self.validation_noise[:, part]
             terms = self.model.terms(x, noise, complete)
-            means = torch.stack([_mean(terms.reconstruction, weight), _mean(terms.kl, weight)])
-            sums = sums + means * (len(x) / len(rows))
-        reconstruction, kl = sums.tolist()
-        loss = self.plan.beta * kl * self.objective.uses_beta - reconstruction
+            value = self.objective(terms, self.plan.beta)
+            means = [_weighted(part, weight).mean() for part in (-value, terms.reconstruction, terms.kl)]
+            sums = sums + torch.stack(means) * (len(x) / len(rows))
+        loss, reconstruction, kl = sums.tolist()
         return {"validation_loss": loss, "validation_reconstruction": reconstruction, "validation_kl": kl}
 
     def watch(self, record):
@@ -310,10 +316,15 @@ class _Run:
         epochs = len(self.records)
         if self.plan.patience is None or epochs <= self.plan.kl_warmup * self.plan.epochs:
             return False
+        if math.isinf(record["validation_loss"]):
+            raise ValueError(
+                "Validation rows have probability 0: they hold levels or values that no training row has. "
+                "Merge rare levels, pass an X_val without them, or set early_stopping=False."
+            )
         if record["validation_loss"] < self.best_loss - self.plan.tol:
             self.best_loss, self.best_epoch = record["validation_loss"], epochs
             self.best_weights = _copy(self.model.state_dict())
-        return epochs - max(self.best_epoch, 0) >= self.plan.patience
+        return epochs - self.best_epoch >= self.plan.patience
 
     def restore_best(self):
         """Go back to the weights of the best validation loss, if one was watched."""
@@ -330,7 +341,7 @@ class _Run:
         """Copy what `recover` needs."""
         return {"epochs": len(self.records), "weights": _copy(self.model.state_dict())}
 
-    def recover(self, good):
+    def recover(self):
         """Go back to good weights at a third of the rate, a few times at most."""
         if self.recoveries == RECOVERIES:
             raise ValueError(
@@ -341,9 +352,13 @@ class _Run:
             )
         self.recoveries += 1
         self.rate_factor /= 3
-        self.model.load_state_dict(good["weights"])
+        self.go_back()
         self.optimizer.reset()
-        del self.records[good["epochs"] :]
+
+    def go_back(self):
+        """Put back the last weights that were found sound."""
+        self.model.load_state_dict(self.good["weights"])
+        del self.records[self.good["epochs"] :]
 
     def report(self, record, last):
         """Print a line, unless one was printed a moment ago."""
@@ -356,10 +371,6 @@ class _Run:
 
 def _weighted(values, weight):
     return values if weight is None else values * weight
-
-
-def _mean(values, weight):
-    return _weighted(values, weight).mean()
 
 
 def _copy(state):

@@ -10,10 +10,17 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._arrays import Container, apply_to_rows, merge_rows, split_rows, torch_dtype
-from ._compat import CallbackSupportMixin, EpochCallbacks, check_sample_weight, fit_context, with_callbacks
+from ._compat import (
+    CallbackSupportMixin,
+    EpochCallbacks,
+    callback_state,
+    check_sample_weight,
+    fit_context,
+    with_callbacks,
+)
 from ._defaults import choose_networks, choose_plan, choose_threads
 from ._random import draw_seed, global_seed, make_generator
-from ._rows import load_rows
+from ._rows import is_streamed, load_rows
 from ._threads import threads
 from ._validation import (
     OBJECTIVES,
@@ -31,6 +38,7 @@ from .training import extend_history, make_optimizer, train
 __all__ = ["VAETransformer"]
 
 FLOATS = [np.float64, np.float32]
+STRUCTURE = ("n_components", "hidden_layer_sizes", "activation", "encoder", "decoder", "likelihood", "prior")
 ORDER_ROWS = 10_000  # about so many rows tell the order of the components
 
 
@@ -55,12 +63,14 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
     activation : str, default="silu"
         A key of `skvae.networks.ACTIVATIONS`.
     encoder, decoder : callable or None, default=None
-        Builders ``(in_features, out_features) -> torch.nn.Module`` of other networks.
+        Builders ``(in_features, out_features) -> torch.nn.Module`` of other networks, which get
+        and give tensors of shape (n_rows, features). The encoder's out_features are 2 *
+        n_components: means and log standard deviations.
     likelihood : str or Likelihood, default="auto"
         p(x given z): "gaussian", "student_t", "bernoulli", "continuous_bernoulli", "poisson",
         "negative_binomial", "categorical", or an instance from `skvae.likelihoods`. "auto" is
-        "bernoulli" for boolean arrays and "gaussian" for all others.
-    prior : str or Prior, default="normal"
+        "bernoulli" for boolean NumPy arrays and "gaussian" for all others.
+    prior : str or Prior, default="mixture"
         p(z): "normal", "mixture", or an instance from `skvae.priors`.
     objective : str or Objective, default="elbo"
         What is maximised: "elbo", "autoencoder", or an instance from `skvae.objectives`.
@@ -75,9 +85,10 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
     learning_rate : float or "auto", default="auto"
         Peak rate of the one-cycle schedule.
     weight_decay : float or "auto", default="auto"
-        Decoupled decay of the networks' matrices.
-    early_stopping : bool or "auto", default="auto"
-        Stop when the bound of held-out rows no longer improves, and go back to the best weights.
+        Precision of a Gaussian prior on the networks' matrices, per row: half of it times their
+        squares is added to the loss.
+    early_stopping : bool, default=False
+        Stop when the loss of held-out rows no longer improves, and go back to the best weights.
     validation_fraction : float, default=0.1
         Share of the rows held out for that, unless `fit` gets X_val.
     n_iter_no_change : int, default=10
@@ -89,7 +100,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         `HistGradientBoostingClassifier`, `max_iter` counts the epochs of all fits together, so
         raise it to train on; for new rows see `partial_fit`.
     device : str or torch.device, default="auto"
-        Where to compute; "auto" takes CUDA, then MPS, then the CPU.
+        Where to compute; "auto" takes CUDA where there is one.
     precision : {"auto", "float32", "float64"}, default="auto"
         Type that training computes in; "auto" is float32 beyond one batch. Whatever it is,
         float64 rows are encoded and scored in float64, float32 rows in float32.
@@ -157,7 +168,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         batch_size="auto",
         learning_rate="auto",
         weight_decay="auto",
-        early_stopping="auto",
+        early_stopping=False,
         validation_fraction=0.1,
         n_iter_no_change=10,
         tol=1e-4,
@@ -199,13 +210,16 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         Parameters
         ----------
         X : array-like or DataFrame of shape (n_samples, n_features)
-            Numbers, NaN where a cell is missing.
+            Numbers, NaN where a cell is missing. A `numpy.memmap` of float32 or float64 that takes
+            more than 1 GB stays in its file.
         y : Ignored
             Present for API consistency.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows; a row of weight 2 counts as two equal rows.
+            How many equal rows a row stands for. Weights are relative in the loss; their sum is the
+            amount of data, which the defaults go by.
         X_val : array-like of shape (n_val_samples, n_features), default=None
-            Rows to evaluate every epoch, and to stop early by instead of a part of X.
+            Rows to evaluate every epoch; with `early_stopping` the ones to stop by, instead of a
+            part of X.
 
         Returns
         -------
@@ -284,10 +298,10 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         Returns
         -------
         X_original : ndarray or DataFrame of shape (n_samples, n_features)
-            In the units of the data, and the kind of table that `fit` got.
+            In the units of the data; a DataFrame if `fit` got one.
         """
         check_is_fitted(self)
-        index = getattr(X, "index", None)
+        index = X.index if hasattr(X, "iloc") else None  # of a pandas table
         Z = check_array(X, dtype=FLOATS, input_name="X")
         if Z.shape[1] != self._n_features_out:
             raise ValueError(
@@ -393,6 +407,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
                 **state,
                 "module_": copy.deepcopy(state["module_"]).cpu(),
                 "device_": torch.device("cpu"),
+                "_optimizer_state": None,
             }
         return state
 
@@ -409,15 +424,17 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         if not continuing:
             self._boolean = getattr(X, "dtype", None) == np.bool_
         X, weight = self._check_training(X, sample_weight, first=not continuing)
+        amount = len(X) if weight is None else weight.sum()
         X, weight = merge_rows(X, weight)
+        amount = max(amount, len(X))  # weights below 1 make no row less than a row
         with threads(), torch.inference_mode(False), torch.enable_grad():
             if continuing:
                 self._check_continuing(X)
             else:
                 self._container = container
-                self._start(X, weight)
-            X_val = None if X_val is None else self._check_rows(X_val)
-            self._train(X, weight, X_val, passing, shown)
+                self._start(X, weight, amount)
+            X_val = None if X_val is None else self._check_validation(X_val)
+            self._train(X, weight, amount, X_val, passing, shown)
         return self
 
     @contextmanager
@@ -427,9 +444,9 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         try:
             yield
         except BaseException:
-            callbacks = {key: value for key, value in vars(self).items() if "callback" in key}
+            during = callback_state(self)
             vars(self).clear()
-            vars(self).update(before | callbacks)
+            vars(self).update(before | during)
             raise
 
     def _check_training(self, X, sample_weight, first):
@@ -446,7 +463,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         weight = check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         if not weight.any():
             raise ValueError("Got sample_weight with nothing but zeros; at least one must be positive.")
-        if not weight.all():
+        if not weight.all() and not is_streamed(X):
             X, weight = X[weight > 0], weight[weight > 0]
         return X, weight
 
@@ -455,27 +472,36 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         self.likelihood_.check(X)
         return X
 
+    def _check_validation(self, X_val):
+        try:
+            return self._check_rows(X_val)
+        except ValueError as error:
+            raise ValueError(f"In X_val: {error}") from error
+
     def _check_continuing(self, X):
         """Refuse what a trained model can no longer change, and rows outside its support."""
+        for name, built in self._built_with.items():
+            value = getattr(self, name)
+            if value is not built and repr(value) != repr(built):
+                raise ValueError(
+                    f"Got {name}={value!r} for a model that was built with {name}={built!r}; a fit that goes "
+                    "on cannot change it. Set warm_start=False, or use a clone."
+                )
         self.likelihood_.check(X)
-        if self.n_components != self.module_.latent_dim:
-            raise ValueError(
-                f"Got n_components={self.n_components!r} for a model that has {self.module_.latent_dim}; "
-                "a fit that goes on cannot change it. Set warm_start=False, or use a clone."
-            )
 
-    def _start(self, X, weight):
+    def _start(self, X, weight, amount):
         """Build an untrained model of X."""
+        self._built_with = {name: getattr(self, name) for name in STRUCTURE}
         self._seed = draw_seed(self.random_state)
         self._dtype = X.dtype
         self.device_ = resolve_device(self.device)
         self.likelihood_ = resolve_likelihood(self.likelihood, self._boolean)
         self.likelihood_.check(X)
         self.prior_ = resolve(self.prior, PRIORS)
-        self.n_iter_, self.history_ = 0, {}
+        self.n_iter_, self.history_, self._optimizer_state = 0, {}, None
         observation = self.likelihood_.build(X, weight)
         n_in, n_out, k = observation.in_features, observation.out_features, self.n_components
-        default = choose_networks(self.hidden_layer_sizes, self.activation, len(X))
+        default = choose_networks(self.hidden_layer_sizes, self.activation, amount)
         encoder, decoder = self.encoder or default[0], self.decoder or default[1]
         with global_seed(self._seed):
             encoder = build_network(encoder, "encoder", n_in, 2 * k)
@@ -483,38 +509,41 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             prior = self.prior_.build(k)
         self.module_ = VAE(encoder, decoder, observation, prior, k)
 
-    def _train(self, X, weight, X_val, passing, shown):
+    def _train(self, X, weight, amount, X_val, passing, shown):
         """Train a copy of `module_` and set what a fit learns beside it."""
         self.objective_ = resolve(self.objective, OBJECTIVES)
         self.objective_.check(self.beta)
-        plan = choose_plan(
-            self.get_params(), self.objective_, len(X), 0 if passing else self.n_iter_, passing
-        )
+        n_before = 0 if passing else self.n_iter_
+        plan = choose_plan(self.get_params(), self.objective_, len(X), amount, n_before, passing)
         if plan.epochs == 0:
             return
-        weight_val = None
-        if plan.patience is not None and X_val is None:
-            X, weight, X_val, weight_val = split_rows(X, weight, self.validation_fraction, self._seed)
-        exact = self.module_.likelihood
-        model = copy.deepcopy(self.module_).to(self.device_, plan.dtype)
+        self._training_dtype = plan.dtype if self.n_iter_ == 0 else self._training_dtype
+        exact, seed = self.module_.likelihood, self._seed + self.n_iter_
+        model = copy.deepcopy(self.module_).to(self.device_, self._training_dtype)
 
-        def on_device(X, weight):
-            return load_rows(X, weight, exact, plan.dtype, self.device_)
+        def on_device(X, index, weight):
+            return load_rows(X, index, weight, exact, self._training_dtype, self.device_)
 
-        rows = on_device(X, weight)
+        index, validation = None, None
+        if X_val is not None:
+            validation = on_device(X_val, None, None)
+        elif plan.patience is not None:
+            index, aside = split_rows(len(X), self.validation_fraction, self._seed)
+            validation = on_device(X, aside, weight)
+        rows = on_device(X, index, weight)
         optimizer = make_optimizer(model, plan)
-        if passing and self.n_iter_ and self._optimizer_state is not None:
+        if passing and self._optimizer_state is not None:
             optimizer.load_state(self._optimizer_state)
         callbacks = EpochCallbacks(self, shown, plan.epochs, lambda: self._moment(model, rows))
-        drawing = global_seed(self._seed) if self.encoder or self.decoder else nullcontext()  # dropout
+        drawing = global_seed(seed) if self.encoder or self.decoder else nullcontext()  # dropout
         with threads(choose_threads(model, plan.batch_size)), drawing:
             history = train(
                 model,
                 rows,
                 self.objective_,
                 plan,
-                make_generator(self._seed + self.n_iter_, self.device_),
-                validation=None if X_val is None else on_device(X_val, weight_val),
+                make_generator(seed, self.device_),
+                validation=validation,
                 optimizer=optimizer,
                 on_epoch=callbacks.on_epoch,
             )
@@ -527,12 +556,11 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
     def _take_over(self, model, rows):
         """Keep a trained model in the type of the data, and find the order of its components."""
         exact = self.module_.likelihood
-        device = "cpu" if self.device_.type == "mps" else self.device_  # MPS has no float64
-        self.module_ = model.to(device, torch_dtype(self._dtype)).eval()
+        self.module_ = model.to(torch_dtype(self._dtype)).eval()
         for buffer, source in zip(model.likelihood.buffers(), exact.buffers(), strict=True):
             buffer.copy_(source)
         x, weight = rows.some(ORDER_ROWS)
-        x = x.to(device, torch_dtype(self._dtype))
+        x = x.to(torch_dtype(self._dtype))
         weight = None if weight is None else weight.to(x)
         with torch.no_grad():
             information = model.information(x, weight).cpu().numpy()
@@ -543,7 +571,6 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         """Return the attributes of an estimator fitted up to now, for callbacks."""
         moment = copy.copy(self)
         moment._take_over(copy.deepcopy(model), rows)
-        model.train()
         return {key: value for key, value in vars(moment).items() if key not in self.get_params()}
 
     def _module(self, dtype):

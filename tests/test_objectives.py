@@ -68,11 +68,24 @@ def test_elbo_is_below_the_marginal_likelihood():
     assert (ELBO(4000)(model.terms(X, noise), 1.0) < model.log_marginal(X, noise)).all()
 
 
+def takes_beta(spec):
+    try:
+        spec.check(2.0)
+    except ValueError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("n_draws", [0, -1, 1.5])
+def test_elbo_asks_for_draws(n_draws):
+    with pytest.raises(ValueError, match="n_draws"):
+        ELBO(n_draws).check(1.0)
+
+
 @both_priors
 def test_autoencoder_decodes_the_posterior_mean(prior):
     model, spec = make(prior), Autoencoder()
     assert spec.n_draws == 0
-    assert not spec.uses_beta
     terms = model.terms(X, noise_of(spec))
     torch.testing.assert_close(spec(terms, 1.0), by_hand(model, None)[0])
     assert torch.equal(spec(terms, 7.0), spec(terms, 0.0))
@@ -88,7 +101,7 @@ def test_one_value_a_row_and_gradients(spec, prior):
     assert torch.isfinite(value).all()
     value.sum().backward()
     for name, parameter in model.named_parameters():
-        if parameter.numel() and spec.uses_beta:
+        if parameter.numel() and takes_beta(spec):
             assert torch.isfinite(parameter.grad).all(), name
             assert (parameter.grad != 0).any(), name
     assert (model.decoder.weight.grad != 0).all()
@@ -99,7 +112,7 @@ def test_one_value_a_row_and_gradients(spec, prior):
 def test_beta_matters_where_it_is_used(spec):
     model = make(StandardNormal())
     terms = model.terms(X, noise_of(spec))
-    assert torch.equal(spec(terms, 1.0), spec(terms, 2.0)) == (not spec.uses_beta)
+    assert torch.equal(spec(terms, 1.0), spec(terms, 2.0)) == (not takes_beta(spec))
 
 
 @contract

@@ -31,7 +31,7 @@ def small_files(monkeypatch):
 
 def both(X, weight=None):
     likelihood = Gaussian().build(X)
-    args = (weight, likelihood, torch.float64, CPU)
+    args = (None, weight, likelihood, torch.float64, CPU)
     return load_rows(np.array(X), *args), load_rows(X, *args)
 
 

@@ -4,9 +4,11 @@ import copy
 import math
 import pickle
 import re
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy import sparse, stats
@@ -873,3 +875,127 @@ def test_likelihood_goes_by_type_never_by_values():
     zeros_and_ones = np.random.default_rng(0).integers(0, 2, (20, 4))
     assert isinstance(small(max_iter=2).fit(zeros_and_ones * 1.0).likelihood_, Gaussian)
     assert isinstance(small(max_iter=2).fit(zeros_and_ones == 1).likelihood_, Bernoulli)
+
+
+# -- what a review found -------------------------------------------------------------------------
+
+
+def test_repeated_rows_are_much_data():
+    rng = np.random.default_rng(0)
+    centres = rng.random((3, 8)).round() * 0.8 + 0.1
+    table = (rng.random((6000, 8)) < centres[rng.integers(3, size=6000)]).astype(float)
+    X, X_test = table[:5000], table[5000:]
+    p = X.mean(axis=0)
+    independent = np.mean(np.sum(np.log(np.where(X_test == 1, p, 1 - p)), axis=1))
+    vae = VAETransformer(2, likelihood="bernoulli", random_state=0).fit(X)  # at most 256 distinct rows
+    assert vae.score(X_test) > independent + 0.5
+
+
+@pytest.mark.parametrize("sizes", [(200, 400, 100), (400, 100, 1, 300)])
+def test_partial_fit_with_chunks_of_any_size(sizes):
+    rng = np.random.default_rng(0)
+    vae = small()
+    for size in sizes:
+        vae.partial_fit(rng.normal(size=(size, 4)))
+    assert vae.n_iter_ == len(sizes)
+    assert np.isfinite(vae.transform(rng.normal(size=(5, 4)))).all()
+
+
+def test_ordinary_image_decoders_work():
+    def encoder(i, o):
+        return nn.Sequential(nn.Unflatten(1, (1, 4, 4)), nn.Conv2d(1, 3, 3), nn.Flatten(), nn.Linear(12, o))
+
+    def decoder(i, o):
+        return nn.Sequential(
+            nn.Linear(i, 12),
+            nn.BatchNorm1d(12),
+            nn.Unflatten(1, (3, 2, 2)),
+            nn.ConvTranspose2d(3, 1, 3),
+            nn.Flatten(),
+        )
+
+    X = np.random.default_rng(0).normal(size=(60, 16))
+    vae = VAETransformer(2, encoder=encoder, decoder=decoder, max_iter=3, random_state=0).fit(X)
+    assert np.isfinite(vae.score(X))
+    assert vae.inverse_transform(vae.transform(X)).shape == X.shape
+    np.testing.assert_array_equal(vae.transform(X[:5]), vae.transform(X[:5]))
+
+
+def test_early_stopping_takes_numpy_booleans():
+    X = np.random.default_rng(0).normal(size=(60, 3))
+    assert "validation_loss" in small(early_stopping=np.True_).fit(X).history_
+
+
+def test_latents_as_a_list_after_a_pandas_fit():
+    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(30, 3)), columns=list("abc"))
+    vae = small().fit(frame)
+    Z = vae.transform(frame)
+    pd.testing.assert_frame_equal(vae.inverse_transform(Z.tolist()), vae.inverse_transform(Z))
+    labelled = pd.DataFrame(Z, index=np.arange(30) * 2)
+    assert (vae.inverse_transform(labelled).index == labelled.index).all()
+
+
+def test_columns_of_several_levels_come_back():
+    columns = pd.MultiIndex.from_tuples([("a", 1), ("a", 2), ("b", 1)])
+    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(30, 3)), columns=columns)
+    assert small().fit(frame).sample(2).columns.equals(columns)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"likelihood": "student_t"}, {"prior": "normal"}, {"hidden_layer_sizes": (9,)}, {"n_components": 1}],
+)
+def test_a_warm_start_cannot_change_the_model(change):
+    X = np.random.default_rng(0).normal(size=(30, 3))
+    vae = small(warm_start=True).fit(X)
+    with pytest.raises(ValueError, match=f"{next(iter(change))}=.* was built with .* warm_start=False"):
+        vae.set_params(**change).fit(X)
+
+
+def test_a_warm_start_goes_on_when_max_iter_rises():
+    X = np.random.default_rng(0).normal(size=(300, 3))
+    vae = small(warm_start=True, max_iter=3).fit(X)
+    before = vae.score(X)
+    assert vae.fit(X).n_iter_ == 3
+    vae.set_params(max_iter=40).fit(X)
+    assert vae.n_iter_ == len(vae.history_["loss"]) == 40
+    assert vae.score(X) > before
+
+
+def test_values_too_large_to_square_are_named():
+    X = np.random.default_rng(0).normal(size=(30, 3))
+    X[:, 1] *= 1e200
+    with pytest.raises(ValueError, match=r"too large to square in columns \[1\]"):
+        small().fit(X)
+
+
+def test_validation_rows_are_named_in_errors():
+    X = np.random.default_rng(0).normal(size=(30, 3))
+    with pytest.raises(ValueError, match="In X_val: X has 2 features"):
+        small().fit(X, X_val=X[:, :2])
+
+
+def test_validation_rows_of_probability_zero_are_told():
+    X = np.repeat([[0.0, 1.0], [1.0, 0.0]], 20, axis=0)
+    vae = small(likelihood="categorical", early_stopping=True, kl_warmup=0.0)
+    with pytest.raises(ValueError, match="Validation rows have probability 0"):
+        vae.fit(X, X_val=[[2.0, 1.0]])
+
+
+def test_no_gradient_stays_behind():
+    X = np.random.default_rng(0).normal(size=(30, 3))
+    assert all(p.grad is None for p in small().fit(X).module_.parameters())
+
+
+def test_overlapping_fits_leave_the_thread_count():
+    X = np.random.default_rng(0).normal(size=(300, 3))
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with ThreadPoolExecutor(3) as pool:
+            list(pool.map(lambda seed: small(random_state=seed).fit(X).transform(X), range(9)))
+        assert torch.get_num_threads() == 2
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(torch.get_num_threads).result() == 2
+    finally:
+        torch.set_num_threads(before)
