@@ -53,6 +53,7 @@ def choose_plan(params, objective, n_rows, amount, n_before, passing):
     rate = auto("learning_rate", 6e-3)
     noise = (0.35 if large else 0.4) * math.sqrt(min(1.0, 1500 / amount))
     weight_precision = 200 if large else 25  # of the Gaussian prior on a weight, over all rows
+    tied = 0.9 if params["n_components"] <= 3 else 0.5  # a map to look at, or a density
     going_on = passing or n_before > 0
     stopping = params["early_stopping"] and not passing
     return Plan(
@@ -63,7 +64,7 @@ def choose_plan(params, objective, n_rows, amount, n_before, passing):
         beta=params["beta"],
         kl_warmup=0.0 if going_on else params["kl_warmup"],
         input_noise=noise if noise > 0.1 and objective.n_draws else 0.0,
-        tied=0.0 if going_on else 0.5,
+        tied=0.0 if going_on else tied,
         cycle=not passing,
         dtype=choose_dtype(params["precision"], full_batch),
         patience=params["n_iter_no_change"] if stopping else None,

@@ -187,6 +187,16 @@ class ObservationModel(nn.Module):
         if self.likelihood.standardized:
             self.constants.copy_(self.constants.mean(1, keepdim=True).expand_as(self.constants))
 
+    @torch.no_grad()
+    def fit_constants(self, x, output):
+        """Set the constants by the residuals of some rows, where the likelihood has a closed form."""
+        fit = getattr(self.likelihood, "fit_constants", None)
+        if fit is not None:
+            seen = ~torch.isnan(x)
+            residual = x - self.likelihood.mean(self._params(output), self.constants)
+            squares = torch.where(seen, residual.square(), 0.0).sum((0, 1))
+            self.constants.copy_(fit(squares / (len(residual) * seen.sum(0)).clamp(min=1)))
+
     def mean(self, output):
         """Return E[x given z] in the units of the data, shape (..., n_features)."""
         return self._rescale(self.likelihood.mean(self._params(output), self.constants))
@@ -275,6 +285,12 @@ class Gaussian(Likelihood):
         return (x - params[..., 0, :]).mul(torch.exp(-log_sigma)).square().mul(-0.5) - (
             log_sigma + 0.5 * LOG_2PI
         )
+
+    def fit_constants(self, squares):
+        """Return the constants that make sigma^2 the mean squared residual of each column."""
+        floor = math.log(self.min_sigma)
+        above = (0.5 * torch.log(squares) - floor).clamp(min=1e-3)
+        return (floor + torch.log(torch.expm1(above)))[None]
 
     def row_log_prob(self, x, params, constants):
         """Return the sum of `log_prob` over the columns, by a third of the kernels."""

@@ -13,6 +13,7 @@ __all__ = ["Plan", "extend_history", "make_optimizer", "train"]
 RECOVERIES = 3  # how often a fit may return to its last good weights
 CHECK_STEPS = 50  # steps between two looks at whether the loss is still finite
 VALIDATION_ROWS = 4096  # rows evaluated at once
+UNTIE_ROWS = 4096  # rows that tell where each column's own sigma starts
 PRINT_SECONDS = 0.5  # pause between two printed epochs
 
 
@@ -220,6 +221,7 @@ class _Run:
         self.generator, self.optimizer, self.validation = generator, optimizer, validation
         self.steps_per_epoch = max(1, round(len(rows) / plan.batch_size))
         self.corrupt = self.add_noise if plan.input_noise else None
+        self.tied = False
         self.records = []
         self.rate_factor = 1.0
         self.recoveries = 0
@@ -267,8 +269,11 @@ class _Run:
             self.optimizer.zero_grad()
             loss.backward()
             self.optimizer.step(rate, loss.detach())
-            if progress < plan.tied:
+            tied, self.tied = self.tied, progress < plan.tied
+            if self.tied:
                 model.likelihood.tie_constants()
+            elif tied:
+                self.untie()
             row_parts = (terms.reconstruction, terms.kl)
             parts.append(torch.stack([-value.detach(), *(_weighted(p.detach(), weight) for p in row_parts)]))
         loss, reconstruction, kl = torch.cat(parts, 1).mean(1).tolist()
@@ -282,6 +287,13 @@ class _Run:
         if self.validation is not None:
             record |= self.validate()
         return record
+
+    @torch.no_grad()
+    def untie(self):
+        """Start each column's own constants from the residuals of the moment."""
+        x, _ = self.rows.some(UNTIE_ROWS)
+        terms = self.model.terms(x, self.noise(len(x)), corrupt=self.corrupt)
+        self.model.likelihood.fit_constants(x, terms.output)
 
     def noise(self, n_rows):
         """Draw the noise of a step, shape (S, B, K)."""

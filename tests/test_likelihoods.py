@@ -652,3 +652,18 @@ def test_shared_sigma_is_one_number():
     noise = model.sample(torch.zeros(20_000, 3).double(), torch.Generator().manual_seed(0)) - model.location
     spread = (noise / model.scale).std(0).detach()
     np.testing.assert_allclose(spread, 0.1 + np.exp(-1 / 6), rtol=0.02)
+
+
+def test_constants_fitted_to_residuals():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(500, 3)) * [1.0, 5.0, 0.1]
+    X[::2, 1] = np.nan
+    model = Gaussian().build(X)
+    x = model.standardize(torch.tensor(X))
+    output = torch.zeros((2, 500, 3), dtype=torch.float64)
+    output[1] = 1.0  # two draws that miss by 0 and by 1 standard deviation
+    model.fit_constants(x, output)
+    sigma = torch.exp(model.likelihood.log_sigma(None, model.constants)).detach().numpy()
+    seen = x.numpy()
+    want = np.sqrt(np.nanmean(np.stack([seen**2, (seen - 1) ** 2]), axis=(0, 1)))
+    np.testing.assert_allclose(sigma, want, rtol=1e-9)
