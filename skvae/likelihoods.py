@@ -220,6 +220,11 @@ def _refuse(likelihood, X, wish, remedy):
     )
 
 
+def _first(params):
+    """Return the first parameter of each column; of one alone by a view that backward can undo."""
+    return params.squeeze(-2) if params.shape[-2] == 1 else params[..., 0, :]
+
+
 def _check_positive(value, name):
     if not isinstance(value, Real) or not value > 0:
         raise ValueError(f"Got {name}={value!r}; expected a number above 0.")
@@ -282,7 +287,7 @@ class Gaussian(Likelihood):
     def log_prob(self, x, params, constants):
         """Return log N(x; mean, sigma^2)."""
         log_sigma = self.log_sigma(params, constants)
-        return (x - params[..., 0, :]).mul(torch.exp(-log_sigma)).square().mul(-0.5) - (
+        return (x - _first(params)).mul(torch.exp(-log_sigma)).square().mul(-0.5) - (
             log_sigma + 0.5 * LOG_2PI
         )
 
@@ -294,18 +299,18 @@ class Gaussian(Likelihood):
 
     def row_log_prob(self, x, params, constants):
         """Return the sum of `log_prob` over the columns, by a third of the kernels."""
-        mean, log_sigma = params[..., 0, :], self.log_sigma(params, constants)
+        mean, log_sigma = _first(params), self.log_sigma(params, constants)
         if log_sigma.ndim < 2:  # shared by all rows
             log_sigma = log_sigma.expand(mean.shape[-1:])
         return _GaussianRows.apply(x, mean, log_sigma)
 
     def mean(self, params, constants):
         """Return the decoder's output itself."""
-        return params[..., 0, :]
+        return _first(params)
 
     def sample(self, params, constants, generator):
         """Add noise of standard deviation sigma."""
-        mean = params[..., 0, :]
+        mean = _first(params)
         noise = torch.randn(mean.shape, generator=generator, dtype=mean.dtype, device=mean.device)
         return mean + noise * torch.exp(self.log_sigma(params, constants))
 
@@ -358,19 +363,19 @@ class StudentT(Likelihood):
     def log_prob(self, x, params, constants):
         """Return the log-density of location + scale * t(df)."""
         log_scale, df = self._scale_and_df(constants)
-        standard = (x - params[..., 0, :]) * torch.exp(-log_scale)
+        standard = (x - _first(params)) * torch.exp(-log_scale)
         constant = torch.lgamma(0.5 * (df + 1)) - torch.lgamma(0.5 * df)
         constant = constant - 0.5 * torch.log(df * math.pi) - log_scale
         return constant - 0.5 * (df + 1) * torch.log1p(standard.square() / df)
 
     def mean(self, params, constants):
         """Return the location, which is the decoder's output."""
-        return params[..., 0, :]
+        return _first(params)
 
     def sample(self, params, constants, generator):
         """Draw by the polar method of Bailey (1994), doi:10.2307/2153537."""
         log_scale, df = self._scale_and_df(constants)
-        mean = params[..., 0, :]
+        mean = _first(params)
         u, v = torch.rand((2, *mean.shape), generator=generator, dtype=mean.dtype, device=mean.device)
         radius = torch.sqrt(df * torch.expm1(-2.0 / df * torch.log1p(-u)))
         return mean + torch.exp(log_scale) * radius * torch.cos(2 * math.pi * v)
@@ -415,16 +420,16 @@ class Bernoulli(Likelihood):
 
     def log_prob(self, x, params, constants):
         """Return x log p + (1 - x) log(1 - p)."""
-        logits = params[..., 0, :]
+        logits = _first(params)
         return -F.binary_cross_entropy_with_logits(logits, x.expand_as(logits), reduction="none")
 
     def mean(self, params, constants):
         """Return the probabilities of 1."""
-        return torch.sigmoid(params[..., 0, :])
+        return torch.sigmoid(_first(params))
 
     def sample(self, params, constants, generator):
         """Draw zeros and ones."""
-        return torch.bernoulli(torch.sigmoid(params[..., 0, :]), generator=generator)
+        return torch.bernoulli(torch.sigmoid(_first(params)), generator=generator)
 
 
 class ContinuousBernoulli(Likelihood):
@@ -448,7 +453,7 @@ class ContinuousBernoulli(Likelihood):
 
     def log_prob(self, x, params, constants):
         """Return eta x - log((e^eta - 1) / eta)."""
-        eta = params[..., 0, :]
+        eta = _first(params)
         half = 0.5 * eta
         small = half.abs() < 0.05
         safe = torch.where(small, 1.0, half.abs())
@@ -460,14 +465,14 @@ class ContinuousBernoulli(Likelihood):
 
     def mean(self, params, constants):
         """Return 1 / (1 - e^-eta) - 1 / eta."""
-        eta = params[..., 0, :]
+        eta = _first(params)
         small = eta.abs() < 0.1
         safe = torch.where(small, 1.0, eta)
         return torch.where(small, 0.5 + eta / 12 - eta**3 / 720, -1 / torch.expm1(-safe) - 1 / safe)
 
     def sample(self, params, constants, generator):
         """Invert the distribution function, mirrored so that no exponential overflows."""
-        eta = params[..., 0, :]
+        eta = _first(params)
         u = torch.rand(eta.shape, generator=generator, dtype=eta.dtype, device=eta.device)
         small = eta.abs() < 1e-3
         size = torch.where(small, 1.0, eta.abs())
@@ -495,12 +500,12 @@ class Poisson(Likelihood):
 
     def log_prob(self, x, params, constants):
         """Return x log(rate) - rate - log x!."""
-        log_rate = params[..., 0, :].clamp(max=MAX_LOG_RATE)
+        log_rate = _first(params).clamp(max=MAX_LOG_RATE)
         return x * log_rate - torch.exp(log_rate) - torch.lgamma(x + 1)
 
     def mean(self, params, constants):
         """Return the rates."""
-        return torch.exp(params[..., 0, :].clamp(max=MAX_LOG_RATE))
+        return torch.exp(_first(params).clamp(max=MAX_LOG_RATE))
 
     def sample(self, params, constants, generator):
         """Draw counts."""
@@ -525,7 +530,7 @@ class NegativeBinomial(Likelihood):
 
     def log_prob(self, x, params, constants):
         """Return the log-mass of the gamma-Poisson mixture."""
-        log_mean = params[..., 0, :].clamp(max=MAX_LOG_RATE)
+        log_mean = _first(params).clamp(max=MAX_LOG_RATE)
         log_r = constants[0].clamp(-10.0, 10.0)
         r = torch.exp(log_r)
         odds = log_mean - log_r
@@ -534,7 +539,7 @@ class NegativeBinomial(Likelihood):
 
     def mean(self, params, constants):
         """Return the means."""
-        return torch.exp(params[..., 0, :].clamp(max=MAX_LOG_RATE))
+        return torch.exp(_first(params).clamp(max=MAX_LOG_RATE))
 
     def sample(self, params, constants, generator):
         """Draw a gamma rate, then a Poisson count."""

@@ -31,7 +31,8 @@ class Posterior:
 
     def log_prob(self, noise):
         """Return log q of the draw that `noise` makes, shape (S, B)."""
-        return -(0.5 * noise.square() + self.log_std + 0.5 * LOG_2PI).sum(-1)
+        constant = 0.5 * (noise.square() + LOG_2PI).sum(-1)  # no gradient: kept apart
+        return -self.log_std.sum(-1) - constant
 
 
 class Terms:
@@ -132,7 +133,7 @@ class VAE(nn.Module):
         """
         posterior = self.encode(x, complete, corrupt)
         if noise is None:
-            z, noise = posterior.mean.unsqueeze(0), posterior.mean.new_zeros(1, 1, 1)
+            z, noise = posterior.mean.unsqueeze(0), posterior.mean.new_zeros(1, 1, self.latent_dim)
         else:
             z = posterior.rsample(noise)
         output = self.decoder(z.flatten(0, 1)).unflatten(0, z.shape[:2])

@@ -274,7 +274,7 @@ def test_weighted_batches_average_to_the_weighted_loss():
 
 def test_weights_are_relative_and_zero_removes(weighted):
     X, weight, _ = weighted
-    est = VAETransformer(3, max_iter=10, random_state=0)
+    est = VAETransformer(3, max_iter=10, weight_decay=0.1, random_state=0)
     Z = clone(est).fit(X, sample_weight=weight).transform(X)
     np.testing.assert_allclose(clone(est).fit(X, sample_weight=weight * 8.0).transform(X), Z, rtol=1e-7)
     np.testing.assert_array_equal(
