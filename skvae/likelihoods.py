@@ -12,10 +12,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from sklearn.base import BaseEstimator
-from torch import nn
 from torch.autograd.function import once_differentiable
 
 from ._arrays import moments, row_chunks
+from ._observation import ObservationModel
 from ._random import standard_gamma
 
 __all__ = [
@@ -78,139 +78,6 @@ class Likelihood(BaseEstimator, ABC):
     @abstractmethod
     def sample(self, params, constants, generator):
         """Draw each cell, shape (..., n_features)."""
-
-
-class ObservationModel(nn.Module):
-    """p(x given z) of a table: location and scale, learned constants, and a `Likelihood`.
-
-    Parameters
-    ----------
-    likelihood : Likelihood
-    location, scale : ndarray of shape (..., n_features)
-        What is subtracted from a column, and what it is divided by, before the encoder sees it.
-        A column of scale 0 is constant and hidden from the encoder.
-    n_params : int
-        Decoder outputs per column.
-    constants : sequence of float or ndarray
-        Starting values of parameters that each column learns and z does not move.
-    offset : ndarray of shape (n_params, n_features) or None
-        Added to the decoder's outputs, so that an untrained decoder starts at the averages.
-    features : {None, "log1p", "one_hot"}
-        How a cell becomes what the encoder sees.
-    """
-
-    def __init__(self, likelihood, location, scale, *, constants=(), offset=None, features=None, n_params=1):
-        super().__init__()
-        constant = scale == 0
-        size = np.where(np.abs(location) > 0, np.abs(location), 1.0)
-        scale = np.where(constant, size, scale)
-        if not likelihood.standardized:
-            location = np.nan_to_num(location)  # a column without an observed cell may get some later
-        self.likelihood = likelihood
-        self.n_params = n_params
-        self.n_features = scale.shape[-1]
-        self.feature_kind = features
-        self.has_constant_columns = bool(constant.any())
-        self.register_buffer("location", torch.tensor(location, dtype=torch.float64))
-        self.register_buffer("scale", torch.tensor(scale, dtype=torch.float64))
-        self.register_buffer("visible", torch.tensor(~constant, dtype=torch.float64))
-        log_scale = np.log(scale) if likelihood.standardized else np.zeros(self.n_features)
-        self.register_buffer("log_scale", torch.tensor(log_scale, dtype=torch.float64))
-        self.register_buffer("offset", None if offset is None else torch.as_tensor(offset))
-        start = [np.broadcast_to(c, self.n_features) for c in constants]
-        self.constants = nn.Parameter(torch.tensor(np.array(start).reshape(-1, self.n_features)))
-
-    @property
-    def in_features(self):
-        """Number of values per row that the encoder sees."""
-        return self.location.numel()
-
-    @property
-    def out_features(self):
-        """Number of values per row that the decoder gives."""
-        return self.n_params * self.n_features
-
-    def standardize(self, x):
-        """Turn rows in the units of the data into what the other methods take. NaN stays NaN."""
-        if not self.likelihood.standardized:
-            return x
-        return (x - self.location) / self.scale
-
-    def draw(self, x, generator):
-        """Draw the zeros and ones of this pass where x holds probabilities; else return x."""
-        if not self.likelihood.dynamic:
-            return x
-        return torch.where(torch.isnan(x), x, torch.bernoulli(torch.nan_to_num(x), generator=generator))
-
-    def features(self, x, complete=False):
-        """Return what the encoder sees of x, shape (B, in_features). A missing cell is 0, the average.
-
-        `complete=True` promises that x has no NaN.
-        """
-        seen = None if complete else ~torch.isnan(x)
-        filled = x if complete else torch.where(seen, x, 0.0)
-        if self.feature_kind == "one_hot":
-            levels = torch.arange(self.n_params, dtype=x.dtype, device=x.device)
-            filled = (filled.unsqueeze(-2) == levels[:, None]).to(x.dtype)
-            seen = None if complete else seen.unsqueeze(-2)
-        elif self.feature_kind == "log1p":
-            filled = torch.log1p(filled)
-        if not self.likelihood.standardized:
-            filled = (filled - self.location) / self.scale
-        if self.has_constant_columns:
-            filled = filled * self.visible
-        return (filled if complete else torch.where(seen, filled, 0.0)).flatten(1)
-
-    def log_prob(self, x, output, complete=False):
-        """Return log p of each cell in nats, in the units of the data, shape (..., B, n_features).
-
-        A missing cell gives 0. It is filled before the density is computed: a NaN masked only
-        afterwards would still poison the gradient.
-        """
-        seen = None if complete else ~torch.isnan(x)
-        filled = x if complete else torch.where(seen, x, 0.0)
-        log_prob = self.likelihood.log_prob(filled, self._params(output), self.constants)
-        if self.likelihood.standardized:
-            log_prob = log_prob - self.log_scale
-        return log_prob if complete else torch.where(seen, log_prob, 0.0)
-
-    def row_log_prob(self, x, output, complete=False):
-        """Return log p of each row in nats, in the units of the data, shape (..., B)."""
-        fused = getattr(self.likelihood, "row_log_prob", None)
-        if not complete or fused is None:
-            return self.log_prob(x, output, complete).sum(-1)
-        return fused(x, self._params(output), self.constants) - self.log_scale.sum()
-
-    @torch.no_grad()
-    def tie_constants(self):
-        """Give all columns the average constants, where columns have one unit: a standard deviation."""
-        if self.likelihood.standardized:
-            self.constants.copy_(self.constants.mean(1, keepdim=True).expand_as(self.constants))
-
-    @torch.no_grad()
-    def fit_constants(self, x, output):
-        """Set the constants by the residuals of some rows, where the likelihood has a closed form."""
-        fit = getattr(self.likelihood, "fit_constants", None)
-        if fit is not None:
-            seen = ~torch.isnan(x)
-            residual = x - self.likelihood.mean(self._params(output), self.constants)
-            squares = torch.where(seen, residual.square(), 0.0).sum((0, 1))
-            self.constants.copy_(fit(squares / (len(residual) * seen.sum(0)).clamp(min=1)))
-
-    def mean(self, output):
-        """Return E[x given z] in the units of the data, shape (..., n_features)."""
-        return self._rescale(self.likelihood.mean(self._params(output), self.constants))
-
-    def sample(self, output, generator):
-        """Draw x given z in the units of the data, shape (..., n_features)."""
-        return self._rescale(self.likelihood.sample(self._params(output), self.constants, generator))
-
-    def _params(self, output):
-        params = output.unflatten(-1, (self.n_params, self.n_features))
-        return params if self.offset is None else params + self.offset
-
-    def _rescale(self, x):
-        return x * self.scale + self.location if self.likelihood.standardized else x
 
 
 def _refuse(likelihood, X, wish, remedy):
