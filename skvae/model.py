@@ -4,6 +4,7 @@ import math
 from functools import cached_property
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 __all__ = ["VAE", "Posterior", "Terms"]
@@ -69,18 +70,23 @@ class Terms:
     @cached_property
     def reconstruction(self):
         """E[log p(x given z)] under q, shape (B,)."""
-        return self.log_px.mean(0)
+        return _mean(self.log_px)
 
     @cached_property
     def kl(self):
         """KL(q(z given x) || p(z)), in closed form or over the draws, shape (B,)."""
         kl = self._prior.kl_from(self.posterior)
-        return (self.log_qz - self.log_pz).mean(0) if kl is None else kl
+        return _mean(self.log_qz - self.log_pz) if kl is None else kl
 
     @property
     def log_weights(self):
         """Importance weights log p(x, z) - log q(z given x), shape (S, B)."""
         return self.log_px + self.log_pz - self.log_qz
+
+
+def _mean(values):
+    """Average over the draws; one alone needs only a view."""
+    return values.squeeze(0) if len(values) == 1 else values.mean(0)
 
 
 class VAE(nn.Module):
@@ -112,7 +118,8 @@ class VAE(nn.Module):
         """Return q(z given x) as a `Posterior`; `corrupt` is applied to what the encoder sees."""
         features = self.likelihood.features(x, complete)
         mean, log_std = self.encoder(corrupt(features) if corrupt else features).chunk(2, -1)
-        return Posterior(mean, log_std.clamp(-MAX_LOG_STD, MAX_LOG_STD))
+        # hardtanh is clamp with a backward pass of one kernel in place of six
+        return Posterior(mean, F.hardtanh(log_std, -MAX_LOG_STD, MAX_LOG_STD))
 
     def decode(self, z):
         """Return E[x given z] in the units of the data, shape (B, n_features)."""

@@ -123,13 +123,7 @@ class _MixtureModel(PriorModel):
         self.logits = nn.Parameter(torch.zeros(n_modes))
 
     def log_prob(self, z):
-        # -0.5 * sum_k ((z_k - m_k) / s_k)^2 as two matrix products, so no (..., modes, K) is made
-        log_stds = self.log_stds.clamp(min=MIN_LOG_STD)
-        precision = torch.exp(-2 * log_stds)
-        scaled = self.means * precision
-        quadratic = z.square() @ precision.T - 2 * (z @ scaled.T) + (self.means * scaled).sum(-1)
-        log_norm = log_stds.sum(-1) + 0.5 * LOG_2PI * z.shape[-1]
-        return torch.logsumexp(torch.log_softmax(self.logits, 0) - log_norm - 0.5 * quadratic, -1)
+        return _MixtureLogProb.apply(z, self.means, self.log_stds, self.logits)
 
     def sample(self, n_samples, generator):
         mode = torch.multinomial(
@@ -145,3 +139,43 @@ class _MixtureModel(PriorModel):
 
     def kl_from(self, posterior):
         return None
+
+
+class _MixtureLogProb(torch.autograd.Function):
+    """Log-density of a mixture of diagonal Gaussians by few kernels.
+
+    The logarithms of all weighted modes are one product, of [z, z^2] and a matrix of the modes'
+    scaled means and precisions, so that no tensor of shape (..., n_modes, K) is made.
+    """
+
+    @staticmethod
+    def forward(ctx, z, means, log_stds, logits):
+        bounded = log_stds.clamp(min=MIN_LOG_STD)
+        precision = torch.exp(-2 * bounded)
+        scaled = means * precision
+        weights = torch.log_softmax(logits, 0)
+        constant = weights - (bounded + 0.5 * (means * scaled + LOG_2PI)).sum(-1)
+        flat = z.reshape(-1, z.shape[-1])
+        powers = torch.cat((flat, flat.square()), 1)
+        factors = torch.cat((scaled, -0.5 * precision), 1)
+        joint = torch.addmm(constant, powers, factors.t())
+        log_prob = torch.logsumexp(joint, 1, keepdim=True)
+        shares = joint.sub_(log_prob).exp_()
+        ctx.save_for_backward(powers, factors, shares, means, log_stds, precision, weights)
+        return log_prob.view(z.shape[:-1])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        powers, factors, shares, means, log_stds, precision, weights = ctx.saved_tensors
+        shares = shares * grad.reshape(-1, 1)
+        z, first, second = powers.chunk(2, 1)[0], *(shares @ factors).chunk(2, 1)
+        grad_z = torch.addcmul(first, z, second, value=2).view(*grad.shape, -1)
+        mass = shares.sum(0)[:, None]
+        first, second = (shares.t() @ powers).chunk(2, 1)
+        centred = torch.addcmul(first, mass, means, value=-1)  # sum of shares * (z - mean)
+        grad_means = precision * centred
+        squares = second - means * (first + centred)  # sum of shares * (z - mean)^2
+        grad_log_stds = (precision * squares - mass) * (log_stds >= MIN_LOG_STD)
+        mass = mass.squeeze(1)
+        return grad_z, grad_means, grad_log_stds, mass - weights.exp() * mass.sum()

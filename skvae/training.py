@@ -120,7 +120,6 @@ def train(model, rows, objective, plan, generator, *, validation=None, optimizer
             stacklevel=2,
         )
     run.restore_best()
-    optimizer.zero_grad()
     keys = run.records[0] if run.records else ("loss", "reconstruction", "kl", "beta", "learning_rate")
     return {key: [record[key] for record in run.records] for key in keys}
 
@@ -133,8 +132,7 @@ class Adam:
     takes seconds, and costs a small network as much time as its matrix products.
 
     No gradient needs clipping: with these betas one step moves a weight by at most
-    (1 - 0.9) / sqrt(1 - 0.99) = 1 times the rate, whatever the gradient. A step whose loss is not
-    finite changes nothing and is counted.
+    (1 - 0.9) / sqrt(1 - 0.99) = 1 times the rate, whatever the gradient.
 
     Parameters
     ----------
@@ -148,49 +146,40 @@ class Adam:
     eps = 1e-8
 
     def __init__(self, decayed, rest, weight_decay):
-        self.groups = [(decayed, weight_decay), (rest, 0.0)]
         self.parameters = [*decayed, *rest]
+        n_decayed, n = len(decayed), len(self.parameters)
+        self.groups = [(range(n_decayed), weight_decay), (range(n_decayed, n), 0.0)]
         self.reset()
 
     def reset(self):
         """Forget the moments of the gradients."""
-        device = self.parameters[0].device
-        self.first = {p: torch.zeros_like(p) for p in self.parameters}
-        self.second = {p: torch.zeros_like(p) for p in self.parameters}
-        self.n_steps = torch.zeros((), device=device)
-        self.n_skipped = torch.zeros((), device=device)
+        self.first = [torch.zeros_like(p) for p in self.parameters]
+        self.second = [torch.zeros_like(p) for p in self.parameters]
+        self.n_steps = torch.zeros((), device=self.parameters[0].device)
 
     def state(self):
         """Return the moments, in the order of the parameters."""
-        moments = [list(self.first.values()), list(self.second.values())]
-        return {"moments": moments, "n_steps": self.n_steps}
+        return {"moments": [self.first, self.second], "n_steps": self.n_steps}
 
     def load_state(self, state):
         """Go on from what `state` returned."""
-        first, second = state["moments"]
-        self.first = {p: m.to(p, copy=True) for p, m in zip(self.parameters, first, strict=True)}
-        self.second = {p: m.to(p, copy=True) for p, m in zip(self.parameters, second, strict=True)}
+        self.first, self.second = (
+            [m.to(p, copy=True) for p, m in zip(self.parameters, moments, strict=True)]
+            for moments in state["moments"]
+        )
         self.n_steps = state["n_steps"].to(self.n_steps, copy=True)
 
-    def zero_grad(self):
-        """Drop the gradients."""
-        for p in self.parameters:
-            p.grad = None
-
     @torch.no_grad()
-    def step(self, rate, loss):
-        """Update the weights at a learning rate, by the gradients of a loss."""
-        taken = ((loss - loss) == 0).float()  # not so for NaN and infinity
-        skipped = 1 - taken
-        self.n_steps += taken
-        self.n_skipped += skipped
-        for parameters, weight_decay in self.groups:
-            known = [p for p in parameters if p.grad is not None]
+    def step(self, gradients, rate):
+        """Update the weights at a learning rate; a gradient of None leaves its weights alone."""
+        self.n_steps += 1
+        for part, weight_decay in self.groups:
+            known = [i for i in part if gradients[i] is not None]
             torch._fused_adam_(
-                known,
-                [p.grad for p in known],
-                [self.first[p] for p in known],
-                [self.second[p] for p in known],
+                [self.parameters[i] for i in known],
+                [gradients[i] for i in known],
+                [self.first[i] for i in known],
+                [self.second[i] for i in known],
                 [],
                 [self.n_steps] * len(known),
                 lr=rate,
@@ -200,7 +189,6 @@ class Adam:
                 eps=self.eps,
                 amsgrad=False,
                 maximize=False,
-                found_inf=skipped,
             )
 
 
@@ -222,6 +210,7 @@ class _Run:
         self.steps_per_epoch = max(1, round(len(rows) / plan.batch_size))
         self.corrupt = self.add_noise if plan.input_noise else None
         self.tied = False
+        self.ascents = {}
         self.records = []
         self.rate_factor = 1.0
         self.recoveries = 0
@@ -258,27 +247,26 @@ class _Run:
         """Take the steps of one epoch and return its record."""
         plan, model, generator = self.plan, self.model.train(), self.generator
         total = plan.epochs * self.steps_per_epoch
-        parts = []
+        parts, weights = [], []
         for i, (x, weight, complete) in enumerate(self.rows.batches(self.steps_per_epoch, generator)):
             progress = min(1.0, (epoch * self.steps_per_epoch + i + 0.5) / total)
             rate, beta = plan.rate(progress) * self.rate_factor, plan.beta_at(progress)
             x = model.likelihood.draw(x, generator)
             terms = model.terms(x, self.noise(len(x)), complete, self.corrupt)
-            value = _weighted(self.objective(terms, beta), weight)
-            loss = -value.mean()
-            self.optimizer.zero_grad()
-            loss.backward()
-            self.optimizer.step(rate, loss.detach())
+            value = self.objective(terms, beta)
+            ascent = self.ascent(len(x)) if weight is None else weight / -len(x)
+            gradients = torch.autograd.grad(value, self.optimizer.parameters, ascent, allow_unused=True)
+            self.optimizer.step(gradients, rate)
             tied, self.tied = self.tied, progress < plan.tied
             if self.tied:
                 model.likelihood.tie_constants()
             elif tied:
                 self.untie()
-            row_parts = (terms.reconstruction, terms.kl)
-            parts.append(torch.stack([-value.detach(), *(_weighted(p.detach(), weight) for p in row_parts)]))
-        loss, reconstruction, kl = torch.cat(parts, 1).mean(1).tolist()
+            parts.append((value.detach(), terms.reconstruction.detach(), terms.kl.detach()))
+            weights.append(weight)
+        value, reconstruction, kl = self.means(parts, weights)
         record = {
-            "loss": loss,
+            "loss": -value,
             "reconstruction": reconstruction,
             "kl": kl,
             "beta": beta,
@@ -287,6 +275,20 @@ class _Run:
         if self.validation is not None:
             record |= self.validate()
         return record
+
+    def ascent(self, n_rows):
+        """Return the gradient of the loss, minus the mean objective, by the objective of each row."""
+        if n_rows not in self.ascents:
+            self.ascents[n_rows] = torch.full(
+                (n_rows,), -1 / n_rows, dtype=self.rows.dtype, device=self.rows.device
+            )
+        return self.ascents[n_rows]
+
+    @staticmethod
+    def means(parts, weights):
+        """Average each of the pieces over the rows of all batches."""
+        parts = torch.stack([torch.cat(part) for part in zip(*parts, strict=True)])
+        return (parts if weights[0] is None else parts * torch.cat(weights)).mean(1).tolist()
 
     @torch.no_grad()
     def untie(self):
@@ -344,10 +346,12 @@ class _Run:
             self.model.load_state_dict(self.best_weights)
 
     def is_sound(self):
-        """Whether no step was skipped and all weights are finite."""
+        """Whether all weights, and the losses since the last sound ones, are finite."""
+        if not all(math.isfinite(record["loss"]) for record in self.records[self.good["epochs"] :]):
+            return False
         with torch.no_grad():
             sums = torch.stack([p.sum() for p in self.optimizer.parameters])
-        return bool(((sums - sums) == 0).all()) and not bool(self.optimizer.n_skipped)
+        return bool(((sums - sums) == 0).all())
 
     def snapshot(self):
         """Copy what `recover` needs."""
