@@ -263,7 +263,7 @@ class _Run:
             progress = min(1.0, (epoch * self.steps_per_epoch + i + 0.5) / total)
             rate, beta = plan.rate(progress) * self.rate_factor, plan.beta_at(progress)
             x = model.likelihood.draw(x, generator)
-            terms = model.terms(x, self.noise(len(x)), complete, self.corrupt)
+            terms = model.terms(x, self.noise(len(x)), complete, self.corrupt, weight)
             value = _weighted(self.objective(terms, beta), weight)
             loss = -value.mean()
             self.optimizer.zero_grad()
@@ -316,7 +316,7 @@ class _Run:
         self.model.eval()
         for part, x, weight, complete in rows.chunks(VALIDATION_ROWS):
             noise = None if self.objective.n_draws == 0 else self.validation_noise[:, part]
-            terms = self.model.terms(x, noise, complete)
+            terms = self.model.terms(x, noise, complete, weight=weight)
             value = self.objective(terms, self.plan.beta)
             means = [_weighted(part, weight).mean() for part in (-value, terms.reconstruction, terms.kl)]
             sums = sums + torch.stack(means) * (len(x) / len(rows))
