@@ -35,6 +35,14 @@ class Posterior:
         constant = 0.5 * (noise.square() + LOG_2PI).sum(-1)  # no gradient: kept apart
         return -self.log_std.sum(-1) - constant
 
+    def component_log_prob(self, z):
+        """Return log q of each component of any z that broadcasts to (B, K)."""
+        return -0.5 * (((z - self.mean) / self.std).square() + LOG_2PI) - self.log_std
+
+    def detach(self):
+        """Return the same posteriors as constants, without a gradient."""
+        return Posterior(self.mean.detach(), self.log_std.detach())
+
 
 class Terms:
     """The pieces of the bound for S draws of B rows, each computed when first asked for.
@@ -47,13 +55,16 @@ class Terms:
         What the decoder made of z.
     log_px : Tensor of shape (S, B)
         log p(x given z), summed over the columns.
+    weight : Tensor of shape (B,) or None
+        What each row counts in the statistics of the batch; None means all the same.
     """
 
-    def __init__(self, prior, posterior, noise, z, output, log_px):
+    def __init__(self, prior, posterior, noise, z, output, log_px, weight=None):
         self.posterior = posterior
         self.z = z
         self.output = output
         self.log_px = log_px
+        self.weight = weight
         self._prior = prior
         self._noise = noise
 
@@ -82,6 +93,32 @@ class Terms:
     def log_weights(self):
         """Importance weights log p(x, z) - log q(z given x), shape (S, B)."""
         return self.log_px + self.log_pz - self.log_qz
+
+    @cached_property
+    def share(self):
+        """Share of each row in the batch, shape (B,): a sum weighted with it is a mean over rows."""
+        if self.weight is None:
+            return torch.full_like(self.log_px[0].detach(), 1 / self.log_px.shape[1])
+        weight = self.weight + torch.finfo(self.weight.dtype).tiny  # weights may all be 0
+        return weight / weight.sum()
+
+    def prior_draws(self, n_draws):
+        """Draw from the prior, as random as the noise of the rows and as repeatable.
+
+        Returns
+        -------
+        z : Tensor of shape (n_draws, K)
+            Constants.
+        weight : Tensor of shape (n_draws,)
+            1 / n_draws in value; a mean weighted with it has the gradient of the expectation
+            under the prior, by the score function, whatever the prior.
+        """
+        seed = self._noise[0, 0, :1].view(torch.int32)[0].item()  # the bits of one number
+        generator = torch.Generator(self.z.device).manual_seed(seed)
+        with torch.no_grad():
+            z = self._prior.sample(n_draws, generator)
+        log_pz = self._prior.log_prob(z)
+        return z, torch.softmax(log_pz - log_pz.detach(), 0)
 
 
 def _mean(values):
@@ -125,7 +162,7 @@ class VAE(nn.Module):
         """Return E[x given z] in the units of the data, shape (B, n_features)."""
         return self.likelihood.mean(self.decoder(z))
 
-    def terms(self, x, noise=None, complete=False, corrupt=None):
+    def terms(self, x, noise=None, complete=False, corrupt=None, weight=None):
         """Return the `Terms` of the bound for rows x of shape (B, n_features).
 
         Parameters
@@ -137,6 +174,8 @@ class VAE(nn.Module):
             Promise that x has no NaN.
         corrupt : callable or None, default=None
             Applied to what the encoder sees, of shape (B, likelihood.in_features).
+        weight : Tensor of shape (B,) or None, default=None
+            What each row counts in the statistics of the batch.
         """
         posterior = self.encode(x, complete, corrupt)
         if noise is None:
@@ -145,7 +184,7 @@ class VAE(nn.Module):
             z = posterior.rsample(noise)
         output = self.decoder(z.flatten(0, 1)).unflatten(0, z.shape[:2])
         log_px = self.likelihood.row_log_prob(x, output, complete)
-        return Terms(self.prior, posterior, noise, z, output, log_px)
+        return Terms(self.prior, posterior, noise, z, output, log_px, weight)
 
     def information(self, x, weight=None):
         """Return how much each component tells about the rows, in nats, shape (K,).

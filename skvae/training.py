@@ -217,7 +217,7 @@ class _Run:
         self.best_loss, self.best_epoch, self.best_weights = math.inf, 0, None
         self.printed = -math.inf
         if validation is not None:
-            shape = (1, len(validation), model.latent_dim)
+            shape = (max(1, objective.n_draws), len(validation), model.latent_dim)
             self.validation_noise = torch.randn(
                 shape, generator=generator, dtype=rows.dtype, device=rows.device
             )
@@ -252,7 +252,7 @@ class _Run:
             progress = min(1.0, (epoch * self.steps_per_epoch + i + 0.5) / total)
             rate, beta = plan.rate(progress) * self.rate_factor, plan.beta_at(progress)
             x = model.likelihood.draw(x, generator)
-            terms = model.terms(x, self.noise(len(x)), complete, self.corrupt)
+terms = model.terms(x, self.noise(len(x)), complete, self.corrupt, weight)
             value = self.objective(terms, beta)
             ascent = self.ascent(len(x)) if weight is None else weight / -len(x)
             gradients = torch.autograd.grad(value, self.optimizer.parameters, ascent, allow_unused=True)
@@ -318,7 +318,7 @@ class _Run:
         self.model.eval()
         for part, x, weight, complete in rows.chunks(VALIDATION_ROWS):
             noise = None if self.objective.n_draws == 0 else self.validation_noise[:, part]
-            terms = self.model.terms(x, noise, complete)
+            terms = self.model.terms(x, noise, complete, weight=weight)
             value = self.objective(terms, self.plan.beta)
             means = [_weighted(part, weight).mean() for part in (-value, terms.reconstruction, terms.kl)]
             sums = sums + torch.stack(means) * (len(x) / len(rows))

@@ -73,9 +73,11 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
     prior : str or Prior, default="mixture"
         p(z): "normal", "mixture", or an instance from `skvae.priors`.
     objective : str or Objective, default="elbo"
-        What is maximised: "elbo", "autoencoder", or an instance from `skvae.objectives`.
+        What is maximised: "elbo", "iwae", "beta_tc", "mmd", "dip", "autoencoder", or an instance
+        from `skvae.objectives`.
     beta : float, default=1.0
-        Weight of the KL term.
+        Weight of the KL term; with "beta_tc" of the total correlation alone. 1 for an objective
+        without such a term.
     kl_warmup : float, default=0.3
         Fraction of all steps over which that weight rises from 0 to `beta`.
     max_iter : int or "auto", default="auto"

@@ -143,6 +143,58 @@ def test_posterior_against_torch():
     torch.testing.assert_close(posterior.std, log_std.exp())
 
 
+def test_components_of_a_posterior_against_torch():
+    mean, log_std, z = draws(3, 5, seed=1)
+    posterior = Posterior(mean.requires_grad_(), log_std)
+    want = Normal(mean, log_std.exp()).log_prob(z[:, None])  # every z under every row
+    torch.testing.assert_close(posterior.component_log_prob(z[:, None]), want)
+    constant = posterior.detach().component_log_prob(z[:, None])
+    assert torch.equal(constant, posterior.component_log_prob(z[:, None]))
+    assert not constant.requires_grad
+
+
+def test_shares_of_the_rows():
+    model, x = linear_gaussian(), standardized(linear_gaussian(), rows(4))
+    weight = torch.tensor([1.0, 0.0, 2.0, 5.0], dtype=torch.float64)
+    assert model.terms(x, draws(1)).share.tolist() == [0.25] * 4
+    assert model.terms(x, draws(1), weight=weight).share.tolist() == pytest.approx([1 / 8, 0, 2 / 8, 5 / 8])
+    assert model.terms(x, draws(1), weight=0 * weight).share.tolist() == [0.25] * 4
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_draws_of_the_prior_follow_the_noise(dtype):
+    X = rows()
+    model = small(Gaussian(), Mixture(3), X).to(dtype)
+    x, state = standardized(model, X).to(dtype), torch.get_rng_state()
+    first, again, other = (
+        model.terms(x, draws(1, 6, seed).to(dtype)).prior_draws(50)[0] for seed in (0, 0, 1)
+    )
+    assert first.shape == (50, K)
+    assert first.dtype == dtype
+    assert torch.equal(first, again)
+    assert not torch.isin(first, other).any()
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_draws_of_the_prior_carry_its_gradient():
+    X = rows()
+    model, n = small(Gaussian(), Mixture(3), X), 400_000
+    prior = model.prior
+    with torch.no_grad():
+        prior.means.mul_(2)
+        prior.logits.copy_(torch.tensor([0.0, 0.5, -0.5]))
+    z, weight = model.terms(standardized(model, X), draws(1, 6)).prior_draws(n)
+    torch.testing.assert_close(weight, torch.full_like(weight, 1 / n))
+    (weight * z.square().sum(-1)).sum().backward()
+    got = [p.grad.clone() for p in prior.parameters()]
+    prior.zero_grad()
+    second = (prior.means.square() + (2 * prior.log_stds).exp()).sum(-1)
+    (torch.softmax(prior.logits, 0) * second).sum().backward()
+    for gradient, p in zip(got, prior.parameters(), strict=True):
+        torch.testing.assert_close(gradient, p.grad, atol=0.05, rtol=0)
+        assert p.grad.abs().max() > 0.2
+
+
 def test_decoding_the_posterior_mean():
     model, X = linear_gaussian(), rows()
     x = standardized(model, X)

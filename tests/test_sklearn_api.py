@@ -104,6 +104,7 @@ CONFIGURATIONS = {
     "student_t": VAETransformer(max_iter=5, likelihood="student_t"),
     "mixture": VAETransformer(max_iter=5, prior="mixture"),
     "autoencoder": VAETransformer(max_iter=5, objective="autoencoder"),
+    "mmd": VAETransformer(max_iter=5, objective="mmd"),
     "linear": VAETransformer(max_iter=5, hidden_layer_sizes=(), kl_warmup=0),
     "bernoulli": ZerosAndOnes(max_iter=5, likelihood="bernoulli"),
     "continuous_bernoulli": GreyValues(max_iter=5, likelihood="continuous_bernoulli"),

@@ -248,6 +248,24 @@ def test_draws_are_as_many_as_the_objective_asks_for(n_draws):
     assert shapes == [(n_draws, 30, 2)] * 2
 
 
+def test_objectives_see_the_weights_of_the_rows():
+    class Recording(ELBO):
+        def __call__(self, terms, beta):
+            weights.append(terms.weight)
+            return super().__call__(terms, beta)
+
+    model, weights, weight = make(), [], np.arange(1.0, 31)
+    run(
+        model,
+        Plan(1, 30, 0.01),
+        Recording(),
+        weight=weight,
+        validation=rows_of(model, X, weight[::-1].copy()),
+    )
+    want = torch.tensor(weight / weight.mean())
+    torch.testing.assert_close(weights, [want, want.flip(0)], check_dtype=False)
+
+
 def test_the_callback_sees_every_epoch_and_may_stop():
     records = []
     history = run(
