@@ -236,8 +236,10 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
     def partial_fit(self, X, y=None, sample_weight=None):
         """Take one pass over a chunk of rows.
 
-        The first chunk fixes the standardisation of the columns, so it should be a fair sample;
-        `max_iter`, `kl_warmup` and `early_stopping` play no part, and the rate stays constant.
+        The first chunk fixes the standardisation of the columns and the size of the networks, so it
+        should be a fair sample; `max_iter`, `kl_warmup` and `early_stopping` play no part. The rate
+        stays constant, and the weights kept are an average over the last tenth of all steps. "auto"
+        takes the rows of all chunks for different ones.
 
         Parameters
         ----------
@@ -432,9 +434,11 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         with threads(), torch.inference_mode(False), torch.enable_grad():
             if continuing:
                 self._check_continuing(X)
+                amount += self._amount if passing else 0
             else:
                 self._container = container
                 self._start(X, weight, amount)
+            self._amount = amount
             X_val = None if X_val is None else self._check_validation(X_val)
             self._train(X, weight, amount, X_val, passing, shown)
         return self
