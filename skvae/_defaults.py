@@ -68,6 +68,8 @@ def choose_plan(params, objective, n_rows, amount, n_before, passing):
         cycle=not passing,
         averaging=passing,
         dtype=choose_dtype(params["precision"], full_batch),
+        autocast=torch.bfloat16 if params["precision"] == "bfloat16" else None,
+        compile=params["compile"],
         patience=params["n_iter_no_change"] if stopping else None,
         tol=params["tol"],
         verbose=params["verbose"],
@@ -78,7 +80,7 @@ def choose_dtype(precision, full_batch):
     """Return the type that training computes in."""
     if precision == "auto":
         return torch.float64 if full_batch else torch.float32
-    return getattr(torch, precision)
+    return torch.float64 if precision == "float64" else torch.float32
 
 
 def choose_threads(model, batch_size):

@@ -50,7 +50,8 @@ PARAMETER_CONSTRAINTS = {
     "tol": [_from_zero],
     "warm_start": ["boolean"],
     "device": [str, torch.device],
-    "precision": [StrOptions({"auto", "float32", "float64"})],
+    "precision": [StrOptions({"auto", "bfloat16", "float32", "float64"})],
+    "compile": ["boolean"],
     "random_state": ["random_state"],
     "verbose": ["verbose"],
 }

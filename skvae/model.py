@@ -141,7 +141,14 @@ class VAE(nn.Module):
     likelihood : ObservationModel
     prior : PriorModel
     latent_dim : int
+
+    Attributes
+    ----------
+    autocast : torch.dtype or None
+        Lower precision that the networks' products are computed in; all densities are not.
     """
+
+    autocast = None
 
     def __init__(self, encoder, decoder, likelihood, prior, latent_dim):
         super().__init__()
@@ -154,7 +161,8 @@ class VAE(nn.Module):
     def encode(self, x, complete=False, corrupt=None):
         """Return q(z given x) as a `Posterior`; `corrupt` is applied to what the encoder sees."""
         features = self.likelihood.features(x, complete)
-        mean, log_std = self.encoder(corrupt(features) if corrupt else features).chunk(2, -1)
+        features = corrupt(features) if corrupt else features
+        mean, log_std = self._through(self.encoder, features).chunk(2, -1)
         # hardtanh is clamp with a backward pass of one kernel in place of six
         return Posterior(mean, F.hardtanh(log_std, -MAX_LOG_STD, MAX_LOG_STD))
 
@@ -182,9 +190,15 @@ class VAE(nn.Module):
             z, noise = posterior.mean.unsqueeze(0), posterior.mean.new_zeros(1, 1, self.latent_dim)
         else:
             z = posterior.rsample(noise)
-        output = self.decoder(z.flatten(0, 1)).unflatten(0, z.shape[:2])
+        output = self._through(self.decoder, z.flatten(0, 1)).unflatten(0, z.shape[:2])
         log_px = self.likelihood.row_log_prob(x, output, complete)
         return Terms(self.prior, posterior, noise, z, output, log_px, weight)
+
+    def _through(self, network, x):
+        if self.autocast is None:
+            return network(x)
+        with torch.autocast(x.device.type, self.autocast):
+            return network(x).to(x.dtype)
 
     def information(self, x, weight=None):
         """Return how much each component tells about the rows, in nats, shape (K,).

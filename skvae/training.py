@@ -48,6 +48,10 @@ class Plan:
         as much for them as a falling rate, without an end in sight.
     dtype : torch.dtype
         Of rows and weights.
+    autocast : torch.dtype or None
+        Lower precision that the networks' products are computed in.
+    compile : bool
+        Compile the networks, by `torch.compile`.
     patience : int or None
         Epochs without an improvement of the validation loss by `tol` before stopping.
     tol : float
@@ -67,6 +71,8 @@ class Plan:
     cycle: bool = True
     averaging: bool = False
     dtype: torch.dtype = torch.float32
+    autocast: torch.dtype | None = None
+    compile: bool = False
     patience: int | None = None
     tol: float = 0.0
     verbose: int = 0
@@ -114,6 +120,10 @@ def train(model, rows, objective, plan, generator, *, validation=None, optimizer
     optimizer = optimizer or make_optimizer(model, plan)
     run = _Run(model, rows, objective, plan, generator, optimizer, validation)
     optimizer.swap_average()
+    model.autocast = plan.autocast
+    if plan.compile:
+        model.encoder.compile(dynamic=True)  # batches differ by a row
+        model.decoder.compile(dynamic=True)
     try:
         run.loop(on_epoch)
     except KeyboardInterrupt:
@@ -125,6 +135,8 @@ def train(model, rows, objective, plan, generator, *, validation=None, optimizer
             ConvergenceWarning,
             stacklevel=2,
         )
+    finally:
+        model.autocast = None
     run.restore_best()
     optimizer.swap_average()
     keys = run.records[0] if run.records else ("loss", "reconstruction", "kl", "beta", "learning_rate")

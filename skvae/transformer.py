@@ -103,9 +103,14 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         raise it to train on; for new rows see `partial_fit`.
     device : str or torch.device, default="auto"
         Where to compute; "auto" takes CUDA where there is one.
-    precision : {"auto", "float32", "float64"}, default="auto"
-        Type that training computes in; "auto" is float32 beyond one batch. Whatever it is,
-        float64 rows are encoded and scored in float64, float32 rows in float32.
+    precision : {"auto", "float32", "float64", "bfloat16"}, default="auto"
+        Type that training computes in; "auto" is float32 beyond one batch. "bfloat16" is float32
+        with the networks' products in bfloat16, for wide networks and large batches on hardware
+        that has it. Whatever it is, float64 rows are encoded and scored in float64, float32 rows
+        in float32.
+    compile : bool, default=False
+        Train networks that `torch.compile` has fused. It needs a C++ compiler and takes the time of
+        thousands of steps to begin with.
     random_state : int, RandomState instance or None, default=None
         Seeds the weights, the order of rows and the noise. None takes fresh entropy.
     verbose : int, default=0
@@ -177,6 +182,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         warm_start=False,
         device="auto",
         precision="auto",
+        compile=False,
         random_state=None,
         verbose=0,
     ):
@@ -201,6 +207,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         self.warm_start = warm_start
         self.device = device
         self.precision = precision
+        self.compile = compile
         self.random_state = random_state
         self.verbose = verbose
 
@@ -554,7 +561,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
                 on_epoch=callbacks.on_epoch,
             )
         self._optimizer_state = optimizer.state() if passing else None
-        self._take_over(model, rows)
+        self._take_over(copy.deepcopy(model) if plan.compile else model, rows)  # a copy is not compiled
         self.history_ = extend_history(self.history_, history)
         self.n_iter_ = len(self.history_["loss"])
         callbacks.end()
