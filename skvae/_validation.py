@@ -93,11 +93,15 @@ def check_sizes(sizes):
 
 
 def build_network(builder, name, in_features, out_features):
-    """Return the module that a builder gives, or raise if it does not map in to out features."""
+    """Return the module that a builder gives, or raise if it does not map in to out features.
+
+    A builder whose encoders and decoders differ has methods `build_encoder` and `build_decoder`:
+    the numbers of features alone need not tell which is wished.
+    """
     wish = "a builder (in_features, out_features) -> torch.nn.Module"
     if isinstance(builder, torch.nn.Module):
         raise TypeError(f"Got {name}={builder!r}, a module; expected {wish}, such as torch.nn.Linear.")
-    network = builder(in_features, out_features)
+    network = getattr(builder, f"build_{name}", builder)(in_features, out_features)
     if not isinstance(network, torch.nn.Module):
         raise TypeError(f"Got {name}={builder!r}, which returned {network!r}; expected {wish}.")
     given = f"The {name} was built for {in_features} features in and {out_features} out, but"

@@ -1,12 +1,14 @@
 """Builders of encoders and decoders: ``(in_features, out_features) -> nn.Module``."""
 
+import math
 from itertools import pairwise
+from numbers import Integral
 
 import torch
 from sklearn.base import BaseEstimator
 from torch import nn
 
-__all__ = ["ACTIVATIONS", "MLP"]
+__all__ = ["ACTIVATIONS", "MLP", "Conv"]
 
 ACTIVATIONS = {
     "elu": nn.ELU,
@@ -91,3 +93,166 @@ class _WithSkip(nn.Module):
 class _Bend(nn.Module):
     def forward(self, x):
         return torch.copysign(torch.log1p(x.abs()), x)
+
+
+class Conv(BaseEstimator):
+    """Build a convolutional network for rows that are images.
+
+    Each convolution halves height and width, rounded up, so any size will do; dense layers follow.
+    The decoder is the mirror image, from the dense layers up to exactly the size of the image.
+    Every layer is normalised over one image (Ba, Kiros and Hinton, 2016, Layer normalization,
+    arXiv:1607.06450), never over the rows of a batch.
+
+    Parameters
+    ----------
+    image_shape : tuple of int, default=(1, 28, 28)
+        Channels, height and width of the image that a row is, row by row of pixels, one channel
+        after the other. Where a likelihood gives or takes several values per pixel, each is an
+        image of this shape.
+    channels : sequence of int, default=(16, 32)
+        Channels after each convolution of the encoder.
+    hidden_layer_sizes : sequence of int, default=(256,)
+        Widths of the encoder's dense layers. Empty: one linear map.
+    activation : str, default="silu"
+        A key of `ACTIVATIONS`.
+
+    Notes
+    -----
+    `VAETransformer` calls `build_encoder` for its encoder and `build_decoder` for its decoder, so
+    one object serves both. Called as a function, it builds the one whose features the image fits.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skvae import VAETransformer
+    >>> from skvae.networks import Conv
+    >>> conv = Conv((3, 17, 5))
+    >>> vae = VAETransformer(8, encoder=conv, decoder=conv)
+    >>> conv.build_encoder(255, 16)(torch.zeros(2, 255)).shape
+    torch.Size([2, 16])
+    >>> conv.build_decoder(8, 255)(torch.zeros(2, 8)).shape
+    torch.Size([2, 255])
+    """
+
+    def __init__(
+        self, image_shape=(1, 28, 28), channels=(16, 32), hidden_layer_sizes=(256,), activation="silu"
+    ):
+        self.image_shape = image_shape
+        self.channels = channels
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+
+    def __call__(self, in_features, out_features):
+        """Return an encoder or a decoder, whichever fits the image."""
+        self._check()
+        size = math.prod(self.image_shape)
+        encodes, decodes = in_features % size == 0, out_features % size == 0
+        if encodes and decodes:
+            raise ValueError(
+                f"Got image_shape={self.image_shape!r}, {size} values, for {in_features} features in and "
+                f"{out_features} out, which both are images; call build_encoder or build_decoder instead."
+            )
+        return (self.build_decoder if decodes else self.build_encoder)(in_features, out_features)
+
+    def build_encoder(self, in_features, out_features):
+        """Return the module that maps images of (..., in_features) to (..., out_features)."""
+        n_images = self._count_images(in_features)
+        widths, sizes = self._stages(n_images)
+        dense = self._dense(self.hidden_layer_sizes, widths[-1] * math.prod(sizes[-1]), out_features)
+        layers = [_ToImage((widths[0], *sizes[0]))]
+        for (i, o), (full, half) in zip(pairwise(widths), pairwise(sizes), strict=True):
+            kernel, _ = _halving(full)
+            layers += [nn.Conv2d(i, o, **kernel), *self._norm_and_curve(o, half)]
+        return _Rows(nn.Sequential(*layers, nn.Flatten(), dense))
+
+    def build_decoder(self, in_features, out_features):
+        """Return the module that maps (..., in_features) to images of (..., out_features)."""
+        n_images = self._count_images(out_features)
+        widths, sizes = (stages[::-1] for stages in self._stages(n_images))
+        dense = self._dense(self.hidden_layer_sizes[::-1], in_features, widths[0] * math.prod(sizes[0]))
+        layers = [dense, _ToImage((widths[0], *sizes[0]))]
+        for (i, o), (half, full) in zip(pairwise(widths), pairwise(sizes), strict=True):
+            kernel, rest = _halving(full)
+            layers += self._norm_and_curve(i, half)
+            layers += [nn.ConvTranspose2d(i, o, **kernel, output_padding=rest)]
+        return _Rows(nn.Sequential(*layers, nn.Flatten()))
+
+    def _check(self):
+        shape = "(channels, height, width), three positive whole numbers"
+        _check_whole("image_shape", self.image_shape, shape, least=3, most=3)
+        _check_whole("channels", self.channels, "one or more positive whole numbers", least=1)
+        _check_whole("hidden_layer_sizes", self.hidden_layer_sizes, "positive whole numbers")
+
+    def _count_images(self, n_features):
+        """Return how many images of `image_shape` a row is: one for each value per pixel."""
+        self._check()
+        size = math.prod(self.image_shape)
+        if n_features % size:
+            raise ValueError(
+                f"Got image_shape={self.image_shape!r}, {size} values, for rows of {n_features} features; "
+                "expected (channels, height, width) whose product is the number of features."
+            )
+        return n_features // size
+
+    def _stages(self, n_images):
+        """Return the channels and the (height, width) from the image to the smallest map."""
+        first, *size = self.image_shape
+        sizes = [tuple(size)]
+        for _ in self.channels:
+            sizes.append(tuple((n + 1) // 2 for n in sizes[-1]))
+        return [n_images * first, *self.channels], sizes
+
+    def _norm_and_curve(self, channels, size):
+        # a lone value less its mean would be 0
+        norm = [nn.GroupNorm(1, channels)] if channels * math.prod(size) > 1 else []
+        return [*norm, ACTIVATIONS[self.activation]()]
+
+    def _dense(self, sizes, in_features, out_features):
+        return MLP(sizes, self.activation, norm=True, skip=False)(in_features, out_features)
+
+
+def _halving(size):
+    """Return the arguments that halve an image, rounded up, and the output padding that undoes it.
+
+    A kernel of twice the stride covers all pixels equally often on the way back, or the decoder
+    would draw checkerboards: Odena, Dumoulin and Olah (2016), doi:10.23915/distill.00003.
+    """
+    kernel_size = tuple(4 if n > 1 else 1 for n in size)
+    stride = tuple(2 if n > 1 else 1 for n in size)
+    rest = tuple(n % 2 if n > 1 else 0 for n in size)
+    padding = tuple(1 + n % 2 if n > 1 else 0 for n in size)
+    return {"kernel_size": kernel_size, "stride": stride, "padding": padding}, rest
+
+
+def _check_whole(name, value, wish, least=0, most=math.inf):
+    """Raise unless a value is a sequence of so many positive whole numbers."""
+    try:
+        numbers = list(value)
+    except TypeError:
+        numbers = [None]
+    whole = all(isinstance(n, Integral) and not isinstance(n, bool) and n > 0 for n in numbers)
+    if not whole or not least <= len(numbers) <= most:
+        raise ValueError(f"Got {name}={value!r}; expected {wish}.")
+
+
+class _Rows(nn.Module):
+    """Show all leading axes as one to a network."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x):
+        lead = x.shape[:-1]
+        out = self.network(x.reshape(math.prod(lead), x.shape[-1]))
+        return out.reshape(*lead, out.shape[-1])
+
+
+class _ToImage(nn.Module):
+    def __init__(self, shape):
+        super().__init__()
+        self.shape = shape
+
+    def forward(self, x):
+        # channels last: a third less time per step on a CPU
+        return x.unflatten(1, self.shape).contiguous(memory_format=torch.channels_last)

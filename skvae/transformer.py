@@ -64,8 +64,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         A key of `skvae.networks.ACTIVATIONS`.
     encoder, decoder : callable or None, default=None
         Builders ``(in_features, out_features) -> torch.nn.Module`` of other networks, which get
-        and give tensors of shape (n_rows, features). The encoder's out_features are 2 *
-        n_components: means and log standard deviations.
+        and give tensors of shape (n_rows, features): `skvae.networks.Conv` for images. The
+        encoder's out_features are 2 * n_components: means and log standard deviations.
     likelihood : str or Likelihood, default="auto"
         p(x given z): "gaussian", "student_t", "bernoulli", "continuous_bernoulli", "poisson",
         "negative_binomial", "categorical", or an instance from `skvae.likelihoods`. "auto" is
