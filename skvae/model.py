@@ -6,7 +6,7 @@ from functools import cached_property
 import torch
 from torch import nn
 
-__all__ = ["VAE", "Posterior", "Terms"]
+__all__ = ["VAE", "Posterior", "Terms", "posterior_of"]
 
 LOG_2PI = math.log(2 * math.pi)
 MAX_LOG_STD = 8.0  # posterior standard deviations stay within e^-8 ... e^8
@@ -35,6 +35,12 @@ class Posterior:
         return -self.log_std.sum(-1) - constant
 
 
+def posterior_of(encoder, features):
+    """Return the `Posterior` that an encoder makes of what it sees, shape (B, in_features)."""
+    mean, log_std = encoder(features).chunk(2, -1)
+    return Posterior(mean, log_std.clamp(-MAX_LOG_STD, MAX_LOG_STD))
+
+
 class Terms:
     """The pieces of the bound for S draws of B rows, each computed when first asked for.
 
@@ -48,18 +54,19 @@ class Terms:
         log p(x given z), summed over the columns.
     """
 
-    def __init__(self, prior, posterior, noise, z, output, log_px):
+    def __init__(self, prior, posterior, noise, z, output, log_px, y=None):
         self.posterior = posterior
         self.z = z
         self.output = output
         self.log_px = log_px
         self._prior = prior
         self._noise = noise
+        self._y = y
 
     @cached_property
     def log_pz(self):
-        """Density log p(z), shape (S, B)."""
-        return self._prior.log_prob(self.z)
+        """Density log p(z), or log p(z given y) where classes are known, shape (S, B)."""
+        return self._prior.log_prob(self.z, self._y)
 
     @cached_property
     def log_qz(self):
@@ -74,7 +81,7 @@ class Terms:
     @cached_property
     def kl(self):
         """KL(q(z given x) || p(z)), in closed form or over the draws, shape (B,)."""
-        kl = self._prior.kl_from(self.posterior)
+        kl = self._prior.kl_from(self.posterior, self._y)
         return (self.log_qz - self.log_pz).mean(0) if kl is None else kl
 
     @property
@@ -111,14 +118,13 @@ class VAE(nn.Module):
     def encode(self, x, complete=False, corrupt=None):
         """Return q(z given x) as a `Posterior`; `corrupt` is applied to what the encoder sees."""
         features = self.likelihood.features(x, complete)
-        mean, log_std = self.encoder(corrupt(features) if corrupt else features).chunk(2, -1)
-        return Posterior(mean, log_std.clamp(-MAX_LOG_STD, MAX_LOG_STD))
+        return posterior_of(self.encoder, corrupt(features) if corrupt else features)
 
     def decode(self, z):
         """Return E[x given z] in the units of the data, shape (B, n_features)."""
         return self.likelihood.mean(self.decoder(z))
 
-    def terms(self, x, noise=None, complete=False, corrupt=None):
+    def terms(self, x, noise=None, complete=False, corrupt=None, y=None):
         """Return the `Terms` of the bound for rows x of shape (B, n_features).
 
         Parameters
@@ -130,6 +136,8 @@ class VAE(nn.Module):
             Promise that x has no NaN.
         corrupt : callable or None, default=None
             Applied to what the encoder sees, of shape (B, likelihood.in_features).
+        y : Tensor of int, shape (B,), or None
+            Classes of the rows, for the prior alone.
         """
         posterior = self.encode(x, complete, corrupt)
         if noise is None:
@@ -138,7 +146,7 @@ class VAE(nn.Module):
             z = posterior.rsample(noise)
         output = self.decoder(z.flatten(0, 1)).unflatten(0, z.shape[:2])
         log_px = self.likelihood.row_log_prob(x, output, complete)
-        return Terms(self.prior, posterior, noise, z, output, log_px)
+        return Terms(self.prior, posterior, noise, z, output, log_px, y)
 
     def information(self, x, weight=None):
         """Return how much each component tells about the rows, in nats, shape (K,).
@@ -154,11 +162,11 @@ class VAE(nn.Module):
             return 0.5 * (second - 1) - log_std
         return 0.5 * torch.log(second - (w * posterior.mean).sum(0).square()) - log_std
 
-    def log_marginal(self, x, noise):
-        """Estimate log p(x) in nats by importance sampling from q, shape (B,).
+    def log_marginal(self, x, noise, y=None):
+        """Estimate log p(x), or log p(x given y), in nats by importance sampling from q, shape (B,).
 
         Burda, Grosse and Salakhutdinov (2016), arXiv:1509.00519, equation 8: a lower bound in
         expectation, which rises toward log p(x) with the number of draws.
         """
-        log_weights = self.terms(x, noise).log_weights
+        log_weights = self.terms(x, noise, y=y).log_weights
         return torch.logsumexp(log_weights, 0) - math.log(len(log_weights))
