@@ -71,6 +71,14 @@ def split_rows(n_rows, fraction, seed):
     return np.sort(order[n_aside:]), np.sort(order[:n_aside])
 
 
+def choose_rows(n_rows, n, seed):
+    """Return the indices of n random rows, or of all if there are fewer, in order.
+
+    With an equal seed they are the last ones that `split_rows` would set aside.
+    """
+    return np.sort(np.random.RandomState(seed).permutation(n_rows)[-n:])
+
+
 @np.errstate(over="ignore", invalid="ignore")
 def moments(X, weight=None, transform=None):
     """Return the weighted mean and standard deviation of each column's observed cells.

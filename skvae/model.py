@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-__all__ = ["VAE", "Posterior", "Terms"]
+__all__ = ["VAE", "Posterior", "Terms", "posterior_of"]
 
 LOG_2PI = math.log(2 * math.pi)
 MAX_LOG_STD = 8.0  # posterior standard deviations stay within e^-8 ... e^8
@@ -44,6 +44,13 @@ class Posterior:
         return Posterior(self.mean.detach(), self.log_std.detach())
 
 
+def posterior_of(encoder, features):
+    """Return the `Posterior` that an encoder makes of what it sees, shape (B, in_features)."""
+    mean, log_std = encoder(features).chunk(2, -1)
+    # hardtanh is clamp with a backward pass of one kernel in place of six
+    return Posterior(mean, F.hardtanh(log_std, -MAX_LOG_STD, MAX_LOG_STD))
+
+
 class Terms:
     """The pieces of the bound for S draws of B rows, each computed when first asked for.
 
@@ -59,7 +66,7 @@ class Terms:
         What each row counts in the statistics of the batch; None means all the same.
     """
 
-    def __init__(self, prior, posterior, noise, z, output, log_px, weight=None):
+    def __init__(self, prior, posterior, noise, z, output, log_px, weight=None, y=None):
         self.posterior = posterior
         self.z = z
         self.output = output
@@ -67,11 +74,12 @@ class Terms:
         self.weight = weight
         self._prior = prior
         self._noise = noise
+        self._y = y
 
     @cached_property
     def log_pz(self):
-        """Density log p(z), shape (S, B)."""
-        return self._prior.log_prob(self.z)
+        """Density log p(z), or log p(z given y) where classes are known, shape (S, B)."""
+        return self._prior.log_prob(self.z, self._y)
 
     @cached_property
     def log_qz(self):
@@ -86,7 +94,7 @@ class Terms:
     @cached_property
     def kl(self):
         """KL(q(z given x) || p(z)), in closed form or over the draws, shape (B,)."""
-        kl = self._prior.kl_from(self.posterior)
+        kl = self._prior.kl_from(self.posterior, self._y)
         return _mean(self.log_qz - self.log_pz) if kl is None else kl
 
     @property
@@ -162,15 +170,13 @@ class VAE(nn.Module):
         """Return q(z given x) as a `Posterior`; `corrupt` is applied to what the encoder sees."""
         features = self.likelihood.features(x, complete)
         features = corrupt(features) if corrupt else features
-        mean, log_std = self._through(self.encoder, features).chunk(2, -1)
-        # hardtanh is clamp with a backward pass of one kernel in place of six
-        return Posterior(mean, F.hardtanh(log_std, -MAX_LOG_STD, MAX_LOG_STD))
+        return posterior_of(lambda x: self._through(self.encoder, x), features)
 
     def decode(self, z):
         """Return E[x given z] in the units of the data, shape (B, n_features)."""
         return self.likelihood.mean(self.decoder(z))
 
-    def terms(self, x, noise=None, complete=False, corrupt=None, weight=None):
+    def terms(self, x, noise=None, complete=False, corrupt=None, weight=None, y=None):
         """Return the `Terms` of the bound for rows x of shape (B, n_features).
 
         Parameters
@@ -184,6 +190,8 @@ class VAE(nn.Module):
             Applied to what the encoder sees, of shape (B, likelihood.in_features).
         weight : Tensor of shape (B,) or None, default=None
             What each row counts in the statistics of the batch.
+        y : Tensor of int, shape (B,), or None
+            Classes of the rows, for the prior alone.
         """
         posterior = self.encode(x, complete, corrupt)
         if noise is None:
@@ -192,7 +200,7 @@ class VAE(nn.Module):
             z = posterior.rsample(noise)
         output = self._through(self.decoder, z.flatten(0, 1)).unflatten(0, z.shape[:2])
         log_px = self.likelihood.row_log_prob(x, output, complete)
-        return Terms(self.prior, posterior, noise, z, output, log_px, weight)
+        return Terms(self.prior, posterior, noise, z, output, log_px, weight, y)
 
     def _through(self, network, x):
         if self.autocast is None:
@@ -214,11 +222,11 @@ class VAE(nn.Module):
             return 0.5 * (second - 1) - log_std
         return 0.5 * torch.log(second - (w * posterior.mean).sum(0).square()) - log_std
 
-    def log_marginal(self, x, noise):
-        """Estimate log p(x) in nats by importance sampling from q, shape (B,).
+    def log_marginal(self, x, noise, y=None):
+        """Estimate log p(x), or log p(x given y), in nats by importance sampling from q, shape (B,).
 
         Burda, Grosse and Salakhutdinov (2016), arXiv:1509.00519, equation 8: a lower bound in
         expectation, which rises toward log p(x) with the number of draws.
         """
-        log_weights = self.terms(x, noise).log_weights
+        log_weights = self.terms(x, noise, y=y).log_weights
         return torch.logsumexp(log_weights, 0) - math.log(len(log_weights))

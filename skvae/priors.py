@@ -12,7 +12,9 @@ from sklearn.base import BaseEstimator
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-__all__ = ["Mixture", "Prior", "PriorModel", "StandardNormal"]
+from ._flow import Coupling
+
+__all__ = ["ByClass", "Flow", "Mixture", "Prior", "PriorModel", "StandardNormal", "VampPrior", "by_class"]
 
 LOG_2PI = math.log(2 * math.pi)
 MIN_LOG_STD = -4.0  # narrower modes lose digits in float32
@@ -30,24 +32,61 @@ class Prior(BaseEstimator, ABC):
     name: str
 
     @abstractmethod
-    def build(self, latent_dim):
-        """Return the `PriorModel` over `latent_dim` dimensions."""
+    def build(self, latent_dim, encode=None, rows=None):
+        """Return the `PriorModel` over `latent_dim` dimensions.
+
+        Weights start from torch's global generator, as those of modules do.
+
+        Parameters
+        ----------
+        latent_dim : int
+        encode : callable or None, default=None
+            Maps what the encoder sees, shape (B, in_features), to its `Posterior`. The encoder in
+            it belongs to the `VAE`; a prior refers to it and trains it along.
+        rows : callable or None, default=None
+            ``rows(n)`` returns what the encoder sees of n distinct training rows, or of all of
+            them if there are fewer, shape (n, in_features).
+        """
 
 
 class PriorModel(nn.Module, ABC):
-    """A density over latent vectors."""
+    """A density over latent vectors.
+
+    Rows may have classes, codes y from 0 on. A prior that knows no classes is p(z given y) = p(z),
+    so it takes y and leaves it aside.
+    """
 
     @abstractmethod
-    def log_prob(self, z):
-        """Return log p(z) in nats for z of shape (..., latent_dim), shape (...)."""
+    def log_prob(self, z, y=None):
+        """Return log p(z given y) in nats, shape (...).
+
+        Parameters
+        ----------
+        z : Tensor of shape (..., latent_dim)
+        y : Tensor of int, shape (B,), or None
+            Classes, where z has shape (..., B, latent_dim). None means any: log p(z).
+        """
 
     @abstractmethod
-    def sample(self, n_samples, generator):
-        """Draw z, shape (n_samples, latent_dim)."""
+    def sample(self, n_samples, generator, y=None):
+        """Draw z, shape (n_samples, latent_dim), of classes y of shape (n_samples,) or of any."""
 
     @abstractmethod
-    def kl_from(self, posterior):
+    def kl_from(self, posterior, y=None):
         """Return KL(q || p) of a `Posterior` in closed form, shape (B,), or None without one."""
+
+    def start(self, z, generator, y=None):
+        """Go to where the rows are; by default stay.
+
+        Parameters
+        ----------
+        z : Tensor of shape (N, latent_dim)
+            Draws from the posteriors of random training rows. Their means alone would make a
+            component look narrow that the encoder does not use.
+        generator : torch.Generator
+        y : Tensor of int, shape (N,), or None
+        """
+        return
 
 
 class StandardNormal(Prior):
@@ -55,7 +94,7 @@ class StandardNormal(Prior):
 
     name = "normal"
 
-    def build(self, latent_dim):
+    def build(self, latent_dim, encode=None, rows=None):
         """Return a module without parameters."""
         return _StandardNormalModel(latent_dim)
 
@@ -65,15 +104,15 @@ class _StandardNormalModel(PriorModel):
         super().__init__()
         self.register_buffer("zero", torch.zeros(latent_dim))
 
-    def log_prob(self, z):
+    def log_prob(self, z, y=None):
         return -0.5 * (z.square() + LOG_2PI).sum(-1)
 
-    def sample(self, n_samples, generator):
+    def sample(self, n_samples, generator, y=None):
         return torch.randn(
             (n_samples, len(self.zero)), generator=generator, dtype=self.zero.dtype, device=self.zero.device
         )
 
-    def kl_from(self, posterior):
+    def kl_from(self, posterior, y=None):
         return _StandardNormalKL.apply(posterior.mean, posterior.log_std, posterior.std.detach())
 
 
@@ -108,24 +147,28 @@ class Mixture(Prior):
     def __init__(self, n_modes=10):
         self.n_modes = n_modes
 
-    def build(self, latent_dim):
+    def build(self, latent_dim, encode=None, rows=None):
         """Return modes scattered around zero, of equal weights."""
-        if not isinstance(self.n_modes, Integral) or self.n_modes < 1:
-            raise ValueError(f"Got n_modes={self.n_modes!r}; expected a whole number of at least 1.")
-        return _MixtureModel(latent_dim, self.n_modes)
+        _check_count(self.n_modes, "n_modes")
+        shape = (self.n_modes, latent_dim)
+        return _MixtureModel(
+            nn.Parameter(0.5 * torch.randn(shape)),
+            nn.Parameter(torch.zeros(shape)),
+            nn.Parameter(torch.zeros(self.n_modes)),
+        )
 
 
 class _MixtureModel(PriorModel):
-    def __init__(self, latent_dim, n_modes):
-        super().__init__()
-        self.means = nn.Parameter(0.5 * torch.randn(n_modes, latent_dim))
-        self.log_stds = nn.Parameter(torch.zeros(n_modes, latent_dim))
-        self.logits = nn.Parameter(torch.zeros(n_modes))
+    """Modes that are parameters of their own, or made of other ones for the moment."""
 
-    def log_prob(self, z):
+    def __init__(self, means, log_stds, logits):
+        super().__init__()
+        self.means, self.log_stds, self.logits = means, log_stds, logits
+
+    def log_prob(self, z, y=None):
         return _MixtureLogProb.apply(z, self.means, self.log_stds, self.logits)
 
-    def sample(self, n_samples, generator):
+    def sample(self, n_samples, generator, y=None):
         mode = torch.multinomial(
             torch.softmax(self.logits, 0), n_samples, replacement=True, generator=generator
         )
@@ -137,8 +180,23 @@ class _MixtureModel(PriorModel):
         )
         return self.means[mode] + noise * torch.exp(self.log_stds[mode].clamp(min=MIN_LOG_STD))
 
-    def kl_from(self, posterior):
+    def kl_from(self, posterior, y=None):
         return None
+
+    @torch.no_grad()
+    def start(self, z, generator, y=None):
+        # random rows follow the density; seeds far apart (k-means++) would follow the outliers
+        n_modes, latent_dim = self.means.shape
+        order = torch.randperm(len(z), generator=generator, device=z.device)
+        index = torch.arange(n_modes, device=z.device) % len(z)
+        # Silverman (1986), Density estimation, section 4.3.2, for a kernel on each mode
+        std = z.std(0, correction=0) * n_modes ** (-1 / (latent_dim + 4))
+        log_std = torch.log(std.clamp(min=math.exp(MIN_LOG_STD)))
+        again = torch.randn(self.means.shape, generator=generator, dtype=z.dtype, device=z.device)
+        again[: len(z)] = 0  # two modes of one row would stay one
+        self.means.copy_(z[order[index]] + again * log_std.exp())
+        self.log_stds.copy_(log_std.expand_as(self.log_stds))
+        self.logits.zero_()
 
 
 class _MixtureLogProb(torch.autograd.Function):
@@ -169,7 +227,8 @@ class _MixtureLogProb(torch.autograd.Function):
     def backward(ctx, grad):
         powers, factors, shares, means, log_stds, precision, weights = ctx.saved_tensors
         shares = shares * grad.reshape(-1, 1)
-        z, first, second = powers.chunk(2, 1)[0], *(shares @ factors).chunk(2, 1)
+        z = powers[:, : means.shape[1]]
+        first, second = (shares @ factors).chunk(2, 1)
         grad_z = torch.addcmul(first, z, second, value=2).view(*grad.shape, -1)
         mass = shares.sum(0)[:, None]
         first, second = (shares.t() @ powers).chunk(2, 1)
@@ -179,3 +238,194 @@ class _MixtureLogProb(torch.autograd.Function):
         grad_log_stds = (precision * squares - mass) * (log_stds >= MIN_LOG_STD)
         mass = mass.squeeze(1)
         return grad_z, grad_means, grad_log_stds, mass - weights.exp() * mass.sum()
+
+
+class VampPrior(Prior):
+    """A mixture of the encoder's posteriors at learned pseudo-inputs.
+
+    The pseudo-inputs are what the encoder sees of rows that never were; they start from training
+    rows. Tomczak and Welling (2018), VAE with a VampPrior, arXiv:1705.07120, equations 9 and 10,
+    with learned weights of the modes.
+
+    Parameters
+    ----------
+    n_modes : int, default=50
+        Number of pseudo-inputs; with fewer distinct rows, as many as rows.
+    """
+
+    name = "vamp"
+
+    def __init__(self, n_modes=50):
+        self.n_modes = n_modes
+
+    def build(self, latent_dim, encode=None, rows=None):
+        """Return modes of equal weights at random training rows."""
+        _check_count(self.n_modes, "n_modes")
+        if encode is None or rows is None:
+            raise ValueError("VampPrior is made of the encoder and of rows; build it with both.")
+        return _VampModel(encode, rows(self.n_modes))
+
+
+class _VampModel(PriorModel):
+    def __init__(self, encode, inputs):
+        super().__init__()
+        self.encode = encode  # no module, so the encoder stays out of the state; copies keep it shared
+        self.inputs = nn.Parameter(inputs.detach().clone())
+        self.logits = nn.Parameter(torch.zeros(len(inputs)))
+
+    def mixture(self):
+        """Return the mixture that the encoder makes of the pseudo-inputs now."""
+        posterior = self.encode(self.inputs)
+        return _MixtureModel(posterior.mean, posterior.log_std, self.logits)
+
+    def log_prob(self, z, y=None):
+        return self.mixture().log_prob(z)
+
+    def sample(self, n_samples, generator, y=None):
+        return self.mixture().sample(n_samples, generator)
+
+    def kl_from(self, posterior, y=None):
+        return None
+
+
+class Flow(Prior):
+    """N(0, I) bent by invertible networks: coupling layers of rational-quadratic splines.
+
+    Flows as priors: Xu et al. (2019), On the necessity and effectiveness of learning
+    the prior of variational auto-encoder, arXiv:1905.13452. The layers: Durkan et al. (2019),
+    Neural spline flows, arXiv:1906.04032.
+
+    Parameters
+    ----------
+    n_transforms : int, default=4
+        Number of layers, each of which changes one half of the components, given the other.
+    hidden_features : int, default=64
+        Width of the two hidden layers of the network in each.
+    """
+
+    name = "flow"
+
+    def __init__(self, n_transforms=4, hidden_features=64):
+        self.n_transforms = n_transforms
+        self.hidden_features = hidden_features
+
+    def build(self, latent_dim, encode=None, rows=None):
+        """Return a flow that is N(0, I) as yet."""
+        _check_count(self.n_transforms, "n_transforms")
+        _check_count(self.hidden_features, "hidden_features")
+        couplings, half = [], latent_dim // 2
+        order = torch.arange(latent_dim)
+        for i in range(self.n_transforms):  # a random half changes, then the other one
+            order = order.flip(0) if i % 2 else torch.randperm(latent_dim)
+            couplings.append(Coupling(order[:half], order[half:], self.hidden_features))
+        return _FlowModel(latent_dim, couplings)
+
+
+class _FlowModel(PriorModel):
+    def __init__(self, latent_dim, couplings):
+        super().__init__()
+        self.base = _StandardNormalModel(latent_dim)
+        self.couplings = nn.ModuleList(couplings)
+
+    def log_prob(self, z, y=None):
+        total = 0.0
+        for coupling in self.couplings:
+            z, log_determinant = coupling(z)
+            total = total + log_determinant
+        return self.base.log_prob(z) + total
+
+    def sample(self, n_samples, generator, y=None):
+        z = self.base.sample(n_samples, generator)
+        for coupling in reversed(self.couplings):
+            z, _ = coupling(z, inverse=True)
+        return z
+
+    def kl_from(self, posterior, y=None):
+        return None
+
+
+class ByClass(PriorModel):
+    """p(z given y): a density for each class, and their mixture where the class is not known.
+
+    Parameters
+    ----------
+    models : sequence of PriorModel
+        The one of class 0, of class 1 and so on.
+    shares : array-like of shape (n_classes,)
+        How frequent the classes are, in any unit.
+    """
+
+    def __init__(self, models, shares):
+        super().__init__()
+        shares = torch.as_tensor(shares, dtype=torch.float64)
+        if shares.shape != (len(models),) or not (shares > 0).all():
+            raise ValueError(f"Got shares={shares.tolist()!r}; expected {len(models)} positive numbers.")
+        self.models = nn.ModuleList(models)
+        self.register_buffer("log_shares", torch.log(shares / shares.sum()))
+
+    def log_prob(self, z, y=None):
+        """Return log p(z given y), or log p(z) over all classes, shape (...)."""
+        if y is None:
+            joint = [model.log_prob(z) + log for model, log in zip(self.models, self.log_shares, strict=True)]
+            return torch.logsumexp(torch.stack(joint, -1), -1)
+        order, sizes = self._sort(y)
+        parts = zip(self.models, z.index_select(-2, order).split(sizes, -2), strict=True)
+        log_prob = [model.log_prob(part) for model, part in parts if part.shape[-2]]
+        return torch.cat(log_prob, -1).index_select(-1, torch.argsort(order))
+
+    def sample(self, n_samples, generator, y=None):
+        """Draw z, shape (n_samples, latent_dim), of classes y or of classes at their shares."""
+        if y is None:
+            y = torch.multinomial(self.log_shares.exp(), n_samples, replacement=True, generator=generator)
+        order, sizes = self._sort(y)
+        parts = zip(self.models, sizes, strict=True)
+        z = [model.sample(size, generator) for model, size in parts if size]
+        return torch.cat(z).index_select(0, torch.argsort(order))
+
+    def kl_from(self, posterior, y=None):
+        """Return None: what differs between classes was learned, and has no closed form."""
+        return None  # noqa: RET501 -- as a value
+
+    def start(self, z, generator, y=None):
+        """Let each class go to where its rows are."""
+        if y is None:
+            parts = [z] * len(self.models)
+        else:
+            order, sizes = self._sort(y)
+            parts = z[order].split(sizes)
+        for model, part in zip(self.models, parts, strict=True):
+            if len(part):
+                model.start(part, generator)
+
+    def _sort(self, y):
+        """Return the order that puts rows of one class together, and the classes' numbers of rows."""
+        return torch.argsort(y, stable=True), torch.bincount(y, minlength=len(self.models)).tolist()
+
+
+def by_class(spec, shares, latent_dim, encode=None, rows=None):
+    """Return `ByClass` of one prior per class, each built as `Prior.build` does.
+
+    Parameters
+    ----------
+    spec : Prior
+    shares : array-like of shape (n_classes,)
+        How frequent the classes are.
+    latent_dim : int
+    encode : callable or None, default=None
+        As in `Prior.build`.
+    rows : sequence of callable or None, default=None
+        As in `Prior.build`, those of each class.
+    """
+    rows = [None] * len(shares) if rows is None else rows
+    models = [spec.build(latent_dim, encode, some) for some in rows]
+    if not any(True for _ in models[0].parameters()):
+        raise ValueError(
+            f"Got prior={spec.name!r}, which learns nothing and so is the same for every class; expected a "
+            "prior that can differ between classes, such as 'mixture'."
+        )
+    return ByClass(models, shares)
+
+
+def _check_count(value, name):
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"Got {name}={value!r}; expected a whole number of at least 1.")

@@ -205,6 +205,7 @@ class Adam:
     def step(self, gradients, rate):
         """Update the weights at a learning rate; a gradient of None leaves its weights alone."""
         self.n_steps += 1
+        gradients = [_laid_out_as(p, g) for p, g in zip(self.parameters, gradients, strict=True)]
         for part, weight_decay in self.groups:
             known = [i for i in part if gradients[i] is not None]
             torch._fused_adam_(
@@ -224,6 +225,13 @@ class Adam:
             )
         if self.averaging:
             torch._foreach_lerp_(self.average, self.parameters, 10 / (10 + float(self.n_steps)))
+
+
+def _laid_out_as(parameter, gradient):
+    """Return a gradient with the strides of its parameter, which the kernel takes for granted."""
+    if gradient is None or gradient.stride() == parameter.stride():
+        return gradient
+    return torch.empty_like(parameter).copy_(gradient)
 
 
 def make_optimizer(model, plan):

@@ -2,6 +2,7 @@
 
 import copy
 from contextlib import contextmanager, nullcontext
+from functools import partial
 
 import numpy as np
 import torch
@@ -9,7 +10,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ._arrays import Container, apply_to_rows, merge_rows, split_rows, torch_dtype
+from ._arrays import Container, apply_to_rows, choose_rows, merge_rows, split_rows, torch_dtype
 from ._compat import (
     CallbackSupportMixin,
     EpochCallbacks,
@@ -32,7 +33,7 @@ from ._validation import (
     resolve_device,
     resolve_likelihood,
 )
-from .model import VAE
+from .model import VAE, posterior_of
 from .training import extend_history, make_optimizer, train
 
 __all__ = ["VAETransformer"]
@@ -71,7 +72,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         "negative_binomial", "categorical", or an instance from `skvae.likelihoods`. "auto" is
         "bernoulli" for boolean NumPy arrays and "gaussian" for all others.
     prior : str or Prior, default="mixture"
-        p(z): "normal", "mixture", or an instance from `skvae.priors`.
+        p(z): "normal", "mixture", "vamp", "flow", or an instance from `skvae.priors`.
     objective : str or Objective, default="elbo"
         What is maximised: "elbo", "iwae", "beta_tc", "mmd", "dip", "autoencoder", or an instance
         from `skvae.objectives`.
@@ -516,10 +517,15 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         n_in, n_out, k = observation.in_features, observation.out_features, self.n_components
         default = choose_networks(self.hidden_layer_sizes, self.activation, amount)
         encoder, decoder = self.encoder or default[0], self.decoder or default[1]
+
+        def some_rows(n):
+            x = torch.tensor(X[choose_rows(len(X), n, self._seed)], dtype=torch.float64)
+            return observation.features(observation.standardize(x))
+
         with global_seed(self._seed):
             encoder = build_network(encoder, "encoder", n_in, 2 * k)
             decoder = build_network(decoder, "decoder", k, n_out)
-            prior = self.prior_.build(k)
+            prior = self.prior_.build(k, partial(posterior_of, encoder), some_rows)
         self.module_ = VAE(encoder, decoder, observation, prior, k)
 
     def _train(self, X, weight, amount, X_val, passing, shown):

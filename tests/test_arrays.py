@@ -9,7 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from skvae._arrays import Container, apply_to_rows, distinct_rows, moments, row_chunks, torch_dtype
+from skvae._arrays import (
+    Container,
+    apply_to_rows,
+    choose_rows,
+    distinct_rows,
+    moments,
+    row_chunks,
+    split_rows,
+    torch_dtype,
+)
 
 NAN = float("nan")
 quick = settings(max_examples=40, deadline=None)
@@ -200,3 +209,15 @@ def test_apply_to_rows_gives_a_copy():
     out = apply_to_rows(lambda x: x.mul_(2), X, torch.nn.Linear(1, 1))
     np.testing.assert_array_equal(out, 2 * np.ones((4, 1)))
     np.testing.assert_array_equal(X, np.ones((4, 1)))
+
+
+@quick
+@given(n_rows=st.integers(2, 40), n=st.integers(1, 50), seed=st.integers(0, 9))
+def test_chosen_rows_are_distinct_and_not_the_ones_set_aside(n_rows, n, seed):
+    chosen = choose_rows(n_rows, n, seed)
+    assert len(set(chosen)) == len(chosen) == min(n, n_rows)
+    assert set(chosen) <= set(range(n_rows))
+    train, aside = split_rows(n_rows, 0.3, seed)
+    if n <= len(train):
+        assert not set(chosen) & set(aside)
+    assert np.array_equal(choose_rows(n_rows, n, seed), chosen)

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "skvae"
 LAYERS = [
     ["_threads", "_random", "_compat"],
     ["_arrays"],
-    ["_rows", "_observation"],
+    ["_rows", "_observation", "_flow"],
     ["likelihoods", "priors", "objectives", "networks"],
     ["columns", "model"],
     ["training", "_validation"],  # the latter turns the names that users type into objects

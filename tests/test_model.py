@@ -1,5 +1,9 @@
 """The model against a linear-Gaussian one, whose log p(x) is a closed form."""
 
+import copy
+import pickle
+from functools import partial
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -10,8 +14,8 @@ from torch.distributions import Normal, kl_divergence
 
 from skvae._random import global_seed
 from skvae.likelihoods import Bernoulli, Gaussian, StudentT
-from skvae.model import VAE, Posterior
-from skvae.priors import Mixture, StandardNormal
+from skvae.model import VAE, Posterior, posterior_of
+from skvae.priors import Flow, Mixture, StandardNormal, VampPrior, by_class
 
 NAN = float("nan")
 D, K = 4, 2
@@ -226,11 +230,13 @@ def small(likelihood, prior, X):
     with global_seed(0):
         observation = likelihood.build(X)
         encoder = nn.Linear(observation.in_features, 2 * K)
-        return VAE(encoder, nn.Linear(K, observation.out_features), observation, prior.build(K), K).double()
+        encode = partial(posterior_of, encoder)
+        prior = prior.build(K, encode, lambda n: torch.randn(n, observation.in_features))
+        return VAE(encoder, nn.Linear(K, observation.out_features), observation, prior, K).double()
 
 
 @pytest.mark.parametrize("holes", [False, True])
-@pytest.mark.parametrize("prior", [StandardNormal(), Mixture(3)], ids=repr)
+@pytest.mark.parametrize("prior", [StandardNormal(), Mixture(3), VampPrior(3)], ids=repr)
 @pytest.mark.parametrize("likelihood", [Gaussian(), StudentT(), Bernoulli()], ids=repr)
 def test_gradients_reach_every_parameter(likelihood, prior, holes):
     X = rows(20)
@@ -258,6 +264,79 @@ def test_kl_of_a_mixture_averages_over_the_draws():
     torch.testing.assert_close(terms.kl, (terms.log_qz - terms.log_pz).mean(0))
     logits = model.decoder(terms.z) + model.likelihood.offset[0]
     torch.testing.assert_close(terms.log_px, TorchBernoulli(logits=logits).log_prob(torch.tensor(X)).sum(-1))
+
+
+# -- classes ----------------------------------------------------------------------------------------
+
+CENTRES, CLASS_SHARES = np.array([[1.0, -0.5], [-0.8, 0.4]]), np.array([0.3, 0.7])
+
+
+def with_classes():
+    """The linear-Gaussian model with p(z given y) = N(centre of y, I); q is wide enough for both."""
+    model = linear_gaussian(0.0, 0.7)
+    model.prior = by_class(Mixture(1), CLASS_SHARES, K).double()
+    with torch.no_grad():
+        for part, centre in zip(model.prior.models, CENTRES, strict=True):
+            part.means.copy_(torch.tensor(centre))
+    return model
+
+
+def test_log_px_of_a_class_and_of_all():
+    model, X = with_classes(), rows()
+    x, noise, y = standardized(model, X), draws(40_000), torch.tensor([0, 1, 1, 0, 1, 0])
+    # a prior centred at m is one at 0 with the decoder's bias moved by W m
+    of_class = np.stack([exact_log_px(X - SCALE * (W @ centre)) for centre in CENTRES], 1)
+    with torch.no_grad():
+        np.testing.assert_allclose(model.log_marginal(x, noise, y), of_class[np.arange(6), y], atol=0.05)
+        want = np.log(np.exp(of_class) @ CLASS_SHARES)
+        np.testing.assert_allclose(model.log_marginal(x, noise), want, atol=0.05)
+
+
+def test_classes_reach_the_prior_alone():
+    model, X = with_classes(), rows()
+    x, noise, y = standardized(model, X), draws(3, 6), torch.tensor([0, 1, 1, 0, 1, 0])
+    known, unknown = model.terms(x, noise, y=y), model.terms(x, noise)
+    assert torch.equal(known.log_px, unknown.log_px)
+    assert torch.equal(known.log_qz, unknown.log_qz)
+    want = Normal(torch.tensor(CENTRES)[y], 1.0).log_prob(known.z).sum(-1)
+    torch.testing.assert_close(known.log_pz, want)
+    torch.testing.assert_close(known.kl, (known.log_qz - want).mean(0))
+
+
+# -- a prior made of the encoder --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("clone", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+def test_copies_share_one_encoder_with_their_prior(clone):
+    model = small(Gaussian(), VampPrior(3), rows(20))
+    copied = clone(model).float()
+    assert copied.prior.encode.args[0] is copied.encoder
+    assert copied.encoder is not model.encoder
+    assert copied.prior.log_prob(torch.zeros(4, K)).dtype == torch.float32
+    shared = {name for name in model.state_dict() if name.startswith("prior.")}
+    assert shared == {"prior.inputs", "prior.logits"}
+    assert len(list(model.parameters())) == len({id(p) for p in model.parameters()})
+
+
+def test_pseudo_inputs_are_seen_without_noise():
+    model = small(Gaussian(), VampPrior(3), rows(20))
+    x, noise = standardized(model, rows(20)), draws(1, 20)
+    seen = []
+    model.encoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach().clone()))
+    model.terms(x, noise, corrupt=lambda features: features + 1).log_pz
+    assert torch.equal(seen[0], x + 1)
+    assert torch.equal(seen[1], model.prior.inputs)
+
+
+def test_a_flow_in_the_model():
+    model = small(Gaussian(), Flow(2, 8), rows(20))
+    normal = small(Gaussian(), StandardNormal(), rows(20))
+    normal.load_state_dict(model.state_dict(), strict=False)
+    x = standardized(model, rows(20))
+    torch.testing.assert_close(model.log_marginal(x, draws(3)), normal.log_marginal(x, draws(3)))
+    model.terms(x, draws(1, 20)).kl.sum().backward()
+    assert all(coupling.offset.grad.abs().sum() > 0 for coupling in model.prior.couplings)
+    assert all(coupling.network[-1].weight.grad.abs().sum() > 0 for coupling in model.prior.couplings)
 
 
 # -- information -----------------------------------------------------------------------------------

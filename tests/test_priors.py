@@ -1,6 +1,10 @@
 """The contract of every prior: densities against scipy, draws against densities."""
 
+import copy
 import inspect
+import math
+import pickle
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,31 +13,83 @@ import scipy.stats
 import torch
 from scipy.special import logsumexp
 from sklearn.base import clone
+from torch import nn
 from torch.distributions import Independent, Normal, kl_divergence
 
-from skvae import priors
+from skvae import VAETransformer, priors
+from skvae._arrays import split_rows
+from skvae._flow import BOUND, N_PARAMS, spline
 from skvae._random import global_seed
-from skvae.model import Posterior
-from skvae.priors import Mixture, Prior, StandardNormal
+from skvae.model import Posterior, posterior_of
+from skvae.priors import ByClass, Flow, Mixture, Prior, StandardNormal, VampPrior, by_class
+
+IN_FEATURES = 5  # what the encoder of a VampPrior sees
+SHARES = [0.5, 0.2, 0.3]
 
 SPECIFICATIONS = [
     cls
     for cls in (getattr(priors, name) for name in priors.__all__)
-    if issubclass(cls, Prior) and not inspect.isabstract(cls)
+    if isinstance(cls, type) and issubclass(cls, Prior) and not inspect.isabstract(cls)
 ]
+
+
+class OneForEachClass:
+    """Builds `ByClass` as a specification builds its model."""
+
+    def __init__(self, spec):
+        self.spec = spec
+
+    def __repr__(self):
+        return f"{self.spec!r} by class"
+
+    def build(self, latent_dim, encode, rows):
+        return by_class(self.spec, SHARES, latent_dim, encode, [rows] * len(SHARES))
+
+
+LEARNED = [Mixture(3), VampPrior(4), Flow(2, 8)]
+BY_CLASS = [OneForEachClass(spec) for spec in LEARNED]
+specifications = pytest.mark.parametrize("spec", [*(cls() for cls in SPECIFICATIONS), *LEARNED], ids=repr)
 contract = pytest.mark.parametrize(
-    "spec", [*(cls() for cls in SPECIFICATIONS), Mixture(1), Mixture(3)], ids=repr
+    "spec", [*(cls() for cls in SPECIFICATIONS), Mixture(1), *LEARNED, *BY_CLASS], ids=repr
 )
+of_classes = pytest.mark.parametrize("spec", BY_CLASS, ids=repr)
+
+
+def draw_rows(n):
+    return torch.randn(min(n, 30), IN_FEATURES)
+
+
+def build(spec, latent_dim=2, seed=0):
+    """A prior at its start, and the encoder that it may be made of."""
+    with global_seed(seed):
+        encoder = nn.Sequential(nn.Linear(IN_FEATURES, 6), nn.Tanh(), nn.Linear(6, 2 * latent_dim)).double()
+        model = spec.build(latent_dim, partial(posterior_of, encoder), draw_rows).double()
+    return model, encoder
 
 
 def make(spec, latent_dim=2, seed=0):
     """A prior whose parameters are not at their start."""
-    with global_seed(seed):
-        model = spec.build(latent_dim)
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter += 0.4 * torch.randn(parameter.shape)
-    return model.double()
+    model, _ = build(spec, latent_dim, seed)
+    with global_seed(seed + 100), torch.no_grad():
+        for parameter in model.parameters():
+            fan_in = parameter.shape[-1] if is_weight(parameter) else 1
+            parameter += 0.4 * torch.randn(parameter.shape) / math.sqrt(fan_in)
+    return model
+
+
+def is_weight(parameter):
+    """Whether it is a matrix of a network, rather than one vector for each mode."""
+    return parameter.ndim == 2 and parameter.shape[-1] in (8, 64)
+
+
+def encoders(model):
+    return [part.encode.args[0] for part in model.modules() if hasattr(part, "encode")]
+
+
+def cast(model, dtype):
+    for module in (model, *encoders(model)):
+        module.to(dtype)
+    return model
 
 
 def points(latent_dim=2, n=30):
@@ -44,16 +100,51 @@ def standard_normal(model, z):
     return scipy.stats.multivariate_normal.logpdf(z, np.zeros(z.shape[-1]), np.eye(z.shape[-1]))
 
 
-def mixture(model, z):
-    logits = model.logits.detach().numpy()
+def gaussians(means, log_stds, logits, z):
+    means, log_stds, logits = (t.detach().numpy() for t in (means, log_stds, logits))
     parts = [
         scipy.stats.multivariate_normal.logpdf(z, mean, np.diag(np.exp(log_std) ** 2))
-        for mean, log_std in zip(model.means.detach().numpy(), model.log_stds.detach().numpy(), strict=True)
+        for mean, log_std in zip(means, log_stds, strict=True)
     ]
     return logsumexp(np.stack(parts, -1) + logits - logsumexp(logits), axis=-1)
 
 
-REFERENCES = {StandardNormal: standard_normal, Mixture: mixture}
+def mixture(model, z):
+    return gaussians(model.means, model.log_stds, model.logits, z)
+
+
+def vamp(model, z):
+    """Equation 9 of the paper, with weights: sum of w_k q(z given u_k)."""
+    (encoder,) = encoders(model)
+    means, log_stds = encoder(model.inputs).chunk(2, -1)
+    return gaussians(means, log_stds, model.logits, z)
+
+
+def flow(model, z):
+    """The change of variables, its Jacobian by automatic differentiation."""
+    out = []
+    for part in torch.tensor(z.reshape(-1, z.shape[-1])).split(5000):
+        start = moved = part.requires_grad_()
+        for coupling in model.couplings:
+            moved, _ = coupling(moved)
+        columns = [torch.autograd.grad(m.sum(), start, retain_graph=True)[0] for m in moved.unbind(-1)]
+        log_determinant = np.linalg.slogdet(torch.stack(columns, -2).numpy())[1]
+        out.append(standard_normal(model, moved.detach().numpy()) + log_determinant)
+    return np.concatenate(out).reshape(z.shape[:-1])
+
+
+def one_for_each_class(model, z, spec):
+    parts = [REFERENCES[type(spec)](part, z) for part in model.models]
+    return logsumexp(np.stack(parts, -1) + np.log(SHARES), axis=-1)
+
+
+REFERENCES = {StandardNormal: standard_normal, Mixture: mixture, VampPrior: vamp, Flow: flow}
+
+
+def reference(spec, model, z):
+    if isinstance(spec, OneForEachClass):
+        return one_for_each_class(model, z, spec.spec)
+    return REFERENCES[type(spec)](model, z)
 
 
 def test_every_prior_has_a_reference():
@@ -65,19 +156,15 @@ def test_log_prob_against_scipy(spec):
     model, z = make(spec, 3), points(3)
     got = model.log_prob(z)
     assert got.shape == z.shape[:-1]
-    np.testing.assert_allclose(got.detach(), REFERENCES[type(spec)](model, z.numpy()), rtol=1e-9)
+    np.testing.assert_allclose(got.detach(), reference(spec, model, z.numpy()), rtol=1e-9)
     torch.testing.assert_close(model.log_prob(z[0, 0]), got[0, 0])
 
 
 @contract
 def test_density_integrates_to_one(spec):
-    model = make(spec, 1)
-
-    def density(z):
-        return model.log_prob(torch.tensor([z], dtype=torch.float64)).exp().item()
-
-    total = scipy.integrate.quad(density, -30, 30, points=np.linspace(-5, 5, 21), limit=200)[0]
-    np.testing.assert_allclose(total, 1.0, rtol=1e-7)
+    grid = torch.linspace(-30, 30, 60_001, dtype=torch.float64)
+    density = make(spec, 1).log_prob(grid[:, None]).detach().exp()
+    np.testing.assert_allclose(scipy.integrate.trapezoid(density, grid), 1.0, rtol=1e-6)
 
 
 @contract
@@ -87,7 +174,7 @@ def test_samples_follow_the_density(spec):
     z = model.sample(n, torch.Generator().manual_seed(0)).detach()
     assert z.shape == (n, 1)
     grid = np.linspace(-20, 20, 8001)
-    density = np.exp(REFERENCES[type(spec)](model, grid[:, None]))
+    density = np.exp(reference(spec, model, grid[:, None]))
     cdf = scipy.integrate.cumulative_trapezoid(density, grid, initial=0)
     assert scipy.stats.kstest(z[:, 0].numpy(), lambda x: np.interp(x, grid, cdf)).pvalue > 1e-3
 
@@ -96,8 +183,8 @@ def test_samples_follow_the_density(spec):
 def test_components_of_samples_hang_together(spec):
     """The mean log-density of draws is minus the entropy, which a grid knows."""
     model = make(spec, 2)
-    grid = np.linspace(-12, 12, 401)
-    log_density = REFERENCES[type(spec)](model, np.stack(np.meshgrid(grid, grid), -1))
+    grid = np.linspace(-12, 12, 201)
+    log_density = reference(spec, model, np.stack(np.meshgrid(grid, grid), -1))
     want = (np.exp(log_density) * log_density).sum() * (grid[1] - grid[0]) ** 2
     z = model.sample(20_000, torch.Generator().manual_seed(1))
     got = model.log_prob(z).detach()
@@ -131,8 +218,9 @@ def test_kl_from_the_standard_normal_against_torch():
 def test_gradients(spec):
     model, z = make(spec), points()[0, :4].requires_grad_()
     assert torch.autograd.gradcheck(model.log_prob, (z,))
-    model.log_prob(points().requires_grad_()).sum().backward()
-    for name, parameter in model.named_parameters():
+    model.log_prob(points(n=200).requires_grad_()).sum().backward()
+    of_encoders = [named for encoder in encoders(model) for named in encoder.named_parameters()]
+    for name, parameter in [*model.named_parameters(), *of_encoders]:
         assert torch.isfinite(parameter.grad).all(), name
         if parameter.numel() > 1:  # one weight alone is always 1
             assert (parameter.grad != 0).all(), name
@@ -144,7 +232,7 @@ def test_dtype_is_kept_and_far_points_stay_finite(spec, dtype):
     model = make(spec)
     z = points()
     want = model.log_prob(z)
-    model.to(dtype)
+    cast(model, dtype)
     assert model.sample(2, torch.Generator()).dtype == dtype
     assert model.log_prob(z.to(dtype)).dtype == dtype
     torch.testing.assert_close(model.log_prob(z.to(dtype)).double(), want, rtol=1e-4, atol=1e-4)
@@ -166,7 +254,7 @@ def test_equal_seeds_give_equal_samples_and_leave_global_state(spec):
     assert np.array_equal(np.random.get_state()[1], before[1])  # noqa: NPY002
 
 
-@contract
+@specifications
 def test_is_a_specification_without_tensors(spec):
     assert vars(spec) == spec.get_params()
     assert clone(spec).get_params() == spec.get_params()
@@ -177,6 +265,8 @@ def test_is_a_specification_without_tensors(spec):
 @contract
 def test_everything_learned_lives_in_the_state(spec):
     model, fresh = make(spec, seed=0), make(spec, seed=1)
+    for theirs, ours in zip(encoders(fresh), encoders(model), strict=True):  # the VAE's, not the prior's
+        theirs.load_state_dict(ours.state_dict())
     fresh.load_state_dict(model.state_dict())
     assert torch.equal(fresh.log_prob(points()), model.log_prob(points()))
 
@@ -184,3 +274,291 @@ def test_everything_learned_lives_in_the_state(spec):
 def test_names_are_unique():
     names = [cls.name for cls in SPECIFICATIONS]
     assert len(set(names)) == len(names)
+
+
+@contract
+@pytest.mark.parametrize("clone", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+def test_copies_are_equal_and_apart(spec, clone):
+    model = make(spec)
+    want = model.log_prob(points())
+    copied = clone(model)
+    with torch.no_grad():
+        for part in (model, *encoders(model)):
+            for parameter in part.parameters():
+                parameter.zero_()
+    assert torch.equal(copied.log_prob(points()), want)
+
+
+@pytest.mark.parametrize(
+    ("spec", "name"),
+    [
+        (cls(**{name: value}), name)
+        for cls, names in [
+            (Mixture, ["n_modes"]),
+            (VampPrior, ["n_modes"]),
+            (Flow, ["n_transforms", "hidden_features"]),
+        ]
+        for name in names
+        for value in (0, 2.5, True)
+    ],
+    ids=repr,
+)
+def test_counts_are_checked(spec, name):
+    value = getattr(spec, name)
+    with pytest.raises(ValueError, match=f"^Got {name}={value!r}; expected a whole number of at least 1"):
+        build(spec)
+
+
+# -- VampPrior -------------------------------------------------------------------------------------
+
+
+def test_vamp_follows_the_encoder():
+    model, encoder = build(VampPrior(4))
+    before = model.log_prob(points())
+    with torch.no_grad():
+        encoder[0].bias += 1
+    after = model.log_prob(points())
+    assert not torch.allclose(after, before)
+    np.testing.assert_allclose(after.detach(), vamp(model, points().numpy()), rtol=1e-9)
+
+
+def test_vamp_starts_from_rows_and_takes_no_more_than_there_are():
+    X = torch.randn(3, IN_FEATURES)
+    model = VampPrior(10).build(2, partial(posterior_of, nn.Linear(IN_FEATURES, 4)), lambda n: X[:n])
+    assert torch.equal(model.inputs, X)
+    assert set(model.state_dict()) == {"inputs", "logits"}
+
+
+def test_vamp_needs_an_encoder():
+    with pytest.raises(ValueError, match="build it with both"):
+        VampPrior().build(2)
+
+
+def fit(X, prior, **params):
+    return VAETransformer(3, prior=prior, random_state=0, **({"max_iter": 3} | params)).fit(X)
+
+
+def pseudo_inputs(X, **params):
+    """Where they start: after a fit that learns nothing."""
+    return fit(X, VampPrior(8), learning_rate=1e-14, **params).module_.prior.inputs.detach().numpy()
+
+
+def test_vamp_of_an_estimator_starts_from_standardised_rows(digits):
+    X = digits[0][:200].astype(float)
+    visible = X.std(0) > 0
+    standardised = (X - X.mean(0))[:, visible] / X.std(0)[visible]
+    got = pseudo_inputs(X)
+    distances = ((got[:, None, visible] - standardised) ** 2).sum(-1)
+    assert (distances.min(1) < 1e-12).all()
+    assert len(set(distances.argmin(1))) == 8
+    order = np.random.RandomState(0).permutation(200)
+    np.testing.assert_allclose(pseudo_inputs(X[order]), got, atol=1e-9)
+    np.testing.assert_allclose(pseudo_inputs(np.r_[X[order], X]), got, atol=1e-9)
+
+
+def test_vamp_does_not_start_from_validation_rows(digits):
+    X = np.unique(digits[0][:200].astype(float), axis=0)
+    vae = VAETransformer(2, prior=VampPrior(100), early_stopping=True, learning_rate=1e-14, max_iter=2)
+    vae.set_params(random_state=0).fit(X)
+    _, aside = split_rows(len(X), 0.1, vae._seed)
+    module = vae.module_
+    with torch.no_grad():
+        features = module.likelihood.features(module.likelihood.standardize(torch.tensor(X[aside])))
+        distances = torch.cdist(features, module.prior.inputs)
+    assert distances.min() > 1e-3
+
+
+@pytest.mark.parametrize("prior", ["vamp", "flow"])
+def test_estimator_with_a_learned_prior(digits, prior):
+    X = digits[0][:200].astype(float)
+    vae = fit(X, prior)
+    again = clone(vae).fit(X)
+    np.testing.assert_array_equal(again.score_samples(X), vae.score_samples(X))
+    assert np.isfinite(vae.score_samples(X)).all()
+    loaded = pickle.loads(pickle.dumps(vae))
+    np.testing.assert_array_equal(loaded.sample(5, random_state=0), vae.sample(5, random_state=0))
+    if prior == "vamp":
+        assert loaded.module_.prior.encode.args[0] is loaded.module_.encoder
+        assert not any("encode" in name for name in vae.module_.prior.state_dict())
+    before = vae.module_.prior.state_dict()
+    vae.set_params(warm_start=True, max_iter=5).fit(X)
+    assert vae.n_iter_ == 5
+    moved = vae.partial_fit(X).module_.prior.state_dict()
+    assert any(not torch.equal(moved[name], before[name]) for name in before)
+    assert vae.transform(X.astype(np.float32)).shape == (200, 3)
+    assert vae.score_samples(X.astype(np.float32)).dtype == np.float32
+
+
+# -- Flow ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("latent_dim", [1, 2, 5])
+def test_flow_starts_as_the_standard_normal(latent_dim):
+    model, z = build(Flow(), latent_dim)[0], points(latent_dim)
+    np.testing.assert_allclose(model.log_prob(z).detach(), standard_normal(model, z.numpy()), rtol=1e-12)
+
+
+@pytest.mark.parametrize("latent_dim", [1, 2, 5])
+def test_flow_inverts(latent_dim):
+    model, z = make(Flow(), latent_dim), points(latent_dim)
+    for coupling in model.couplings:
+        moved, log_determinant = coupling(z)
+        back, minus = coupling(moved, inverse=True)
+        torch.testing.assert_close(back, z, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(minus, -log_determinant, rtol=1e-7, atol=1e-7)
+        assert not torch.allclose(moved, z)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_splines_rise_from_end_to_end_whatever_their_params(dtype):
+    x = torch.linspace(-BOUND - 1, BOUND + 1, 5001, dtype=dtype).requires_grad_()
+    for seed in range(5):
+        params = 20 * torch.randn(N_PARAMS, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+        y, log_slope = spline(x, params)
+        assert (y.diff() >= -10 * torch.finfo(dtype).eps).all()
+        assert torch.isfinite(log_slope).all()
+        outside = x.abs() >= BOUND
+        assert torch.equal(y[outside], x[outside])
+        if dtype == torch.float64:
+            (slope,) = torch.autograd.grad(y.sum(), x)
+            torch.testing.assert_close(log_slope.exp(), slope)
+            torch.testing.assert_close(spline(y, params, inverse=True)[0], x, rtol=0, atol=1e-6)
+
+
+def test_flow_learns_what_a_normal_cannot():
+    """Two clusters and a curve; the entropy is known."""
+    rng = np.random.RandomState(0)
+    first = np.where(rng.rand(2000) < 0.5, -1, 1) + 0.2 * rng.randn(2000)
+    z = torch.tensor(np.stack([first, first**2 - 1 + 0.2 * rng.randn(2000)], 1))
+    model, _ = build(Flow(3, 16))
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    for step in range(150):
+        loss = -model.log_prob(z[step % 8 :: 8]).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    entropy = 2 * (0.5 * math.log(2 * math.pi * math.e) + math.log(0.2)) + math.log(2)
+    assert -model.log_prob(z).mean() < entropy + 0.15
+    with torch.no_grad():
+        drawn = model.sample(2000, torch.Generator().manual_seed(0))
+    assert (drawn[:, 0].abs() < 0.3).double().mean() < 0.05
+
+
+# -- ByClass ---------------------------------------------------------------------------------------
+
+Y = torch.tensor(np.random.RandomState(1).randint(3, size=30))
+
+
+@of_classes
+@pytest.mark.parametrize("y", [Y, torch.full((30,), 1)], ids=["three classes", "one class"])
+def test_known_classes_pick_their_density(spec, y):
+    model, z = make(spec, 3), points(3)
+    got = model.log_prob(z, y)
+    assert got.shape == z.shape[:-1]
+    for code in range(3):
+        want = REFERENCES[type(spec.spec)](model.models[code], z.numpy())
+        np.testing.assert_allclose(got.detach()[:, y == code], want[:, y.numpy() == code], rtol=1e-9)
+    torch.testing.assert_close(model.log_prob(z[0], y), got[0])
+
+
+@of_classes
+def test_classes_are_told_apart_and_their_shares_add_up(spec):
+    model, z = make(spec, 3), points(3)
+    joint = torch.stack([model.log_prob(z, torch.full_like(Y, code)).exp() for code in range(3)], -1)
+    assert not torch.allclose(joint[..., 0], joint[..., 1])
+    torch.testing.assert_close(model.log_prob(z).exp(), joint @ torch.tensor(SHARES, dtype=torch.float64))
+
+
+@of_classes
+def test_draws_of_a_class_follow_its_density(spec):
+    model, n = make(spec, 1), 6000
+    y = torch.arange(n) % 3
+    z = model.sample(n, torch.Generator().manual_seed(0), y).detach()
+    grid = np.linspace(-20, 20, 8001)
+    for code in range(3):
+        density = np.exp(REFERENCES[type(spec.spec)](model.models[code], grid[:, None]))
+        cdf = scipy.integrate.cumulative_trapezoid(density, grid, initial=0)
+        drawn = z[y == code, 0].numpy()
+        assert scipy.stats.kstest(drawn, lambda x, cdf=cdf: np.interp(x, grid, cdf)).pvalue > 1e-3
+    assert model.sample(5, torch.Generator(), torch.full((5,), 2)).shape == (5, 1)
+
+
+@of_classes
+def test_gradients_of_a_class_reach_its_density_alone(spec):
+    model = make(spec)
+    z = points().requires_grad_()
+    model.log_prob(z, torch.where(Y == 2, 0, Y)).sum().backward()
+    assert all(
+        p.grad is not None and p.grad.abs().sum() > 0 for m in model.models[:2] for p in m.parameters()
+    )
+    assert all(p.grad is None for p in model.models[2].parameters())
+    assert torch.autograd.gradcheck(lambda z: model.log_prob(z, Y[:5]), points()[:2, :5].requires_grad_())
+
+
+@specifications
+def test_a_prior_without_classes_leaves_them_aside(spec):
+    model = make(spec)
+    assert torch.equal(model.log_prob(points(), Y), model.log_prob(points()))
+    first, second = (model.sample(30, torch.Generator().manual_seed(0), y) for y in (None, Y))
+    assert torch.equal(first, second)
+
+
+def test_a_prior_that_learns_nothing_has_no_classes():
+    with pytest.raises(ValueError, match="Got prior='normal', which learns nothing"):
+        by_class(StandardNormal(), SHARES, 2)
+
+
+@pytest.mark.parametrize("shares", [[0.5, 0.5], [1, 0, 2], [1, -1, 1]])
+def test_shares_are_checked(shares):
+    models = make(BY_CLASS[0]).models
+    with pytest.raises(ValueError, match="expected 3 positive numbers"):
+        ByClass(models, shares)
+    torch.testing.assert_close(ByClass(models, [5, 2, 3]).log_shares.exp().tolist(), SHARES)
+
+
+# -- start -----------------------------------------------------------------------------------------
+
+
+def test_a_mixture_starts_from_distinct_rows():
+    model, z = make(Mixture(20)), points()[0] * torch.tensor([1.0, 0.1])
+    model.start(z, torch.Generator().manual_seed(0))
+    where = (model.means[:, None] == z).all(-1)
+    assert (where.sum(1) == 1).all()
+    assert where.any(0).sum() == 20
+    assert (model.logits == 0).all()
+    # mean and spread of all modes together are about those of the rows
+    drawn = model.sample(20_000, torch.Generator().manual_seed(1)).detach()
+    assert ((drawn.mean(0) - z.mean(0)).abs() < z.std(0)).all()
+    assert ((drawn.std(0) / z.std(0)).log().abs() < 0.4).all()
+    other = make(Mixture(20), seed=1)
+    other.start(z, torch.Generator().manual_seed(0))
+    assert torch.equal(other.log_prob(z), model.log_prob(z))
+
+
+def test_more_modes_than_rows_start_apart():
+    model, z = make(Mixture(8)), points(n=3)[0]
+    model.start(z, torch.Generator().manual_seed(0))
+    assert len(torch.unique(model.means, dim=0)) == 8
+    model.start(z[:1], torch.Generator().manual_seed(0))  # no spread at all
+    assert torch.isfinite(model.log_prob(points())).all()
+
+
+def test_each_class_starts_from_its_rows():
+    model, z = make(OneForEachClass(Mixture(2))), points()[0]
+    model.start(z, torch.Generator().manual_seed(0), Y)
+    for code, part in enumerate(model.models):
+        assert (part.means[:, None] == z[code == Y]).all(-1).any(1).all()
+    untouched = copy.deepcopy(model.models[2])
+    model.start(z[Y < 2], torch.Generator().manual_seed(0), Y[Y < 2])
+    assert torch.equal(model.models[2].means, untouched.means)
+    model.start(z, torch.Generator().manual_seed(0))
+    assert all((part.means[:, None] == z).all(-1).any(1).all() for part in model.models)
+
+
+@contract
+def test_a_start_touches_no_global_generator(spec):
+    model = make(spec)
+    before = torch.get_rng_state()
+    model.start(points()[0], torch.Generator().manual_seed(0))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.isfinite(model.log_prob(points())).all()
