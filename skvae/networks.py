@@ -37,8 +37,9 @@ class MLP(BaseEstimator):
     skip : bool, default=True
         Add the linear map. An encoder and a decoder with it contain probabilistic PCA.
     bend : bool, default=False
-        Take the symmetric logarithm of the input, sign(x) log(1 + abs(x)), which tames values of
-        many standard deviations and loses none: symlog of Hafner et al. (2023), arXiv:2301.04104.
+        Take the inverse hyperbolic sine of the input, which is x near 0 and the logarithm of 2 x
+        far from it: it tames values of many standard deviations and loses none (Johnson, 1949,
+        doi:10.1093/biomet/36.1-2.149).
 
     Examples
     --------
@@ -92,7 +93,7 @@ class _WithSkip(nn.Module):
 
 class _Bend(nn.Module):
     def forward(self, x):
-        return torch.copysign(torch.log1p(x.abs()), x)
+        return torch.asinh(x)
 
 
 class Conv(BaseEstimator):
