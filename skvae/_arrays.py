@@ -48,15 +48,17 @@ def distinct_rows(X, weight):
     return X[order[starts]], np.add.reduceat(weight[order], starts)
 
 
-def merge_rows(X, weight):
+def merge_rows(X, weight, y=None):
     """Apply `distinct_rows` to data of up to 10,000 rows; return larger ones as they are.
 
-    The weight is None where all rows count the same.
+    Rows of different classes are different. The weight is None where all rows count the same.
     """
     if len(X) > DISTINCT_ROWS:
-        return X, weight
-    X, weight = distinct_rows(X, np.ones(len(X)) if weight is None else weight)
-    return X, None if (weight == weight[0]).all() else weight
+        return X, weight, y
+    keys = X if y is None else np.column_stack((X, y.astype(X.dtype)))
+    keys, weight = distinct_rows(keys, np.ones(len(X)) if weight is None else weight)
+    weight = None if (weight == weight[0]).all() else weight
+    return (keys, weight, None) if y is None else (keys[:, :-1], weight, keys[:, -1].astype(np.int64))
 
 
 def split_rows(n_rows, fraction, seed):
@@ -159,7 +161,7 @@ def torch_dtype(dtype):
 
 
 @torch.no_grad()
-def apply_to_rows(function, X, module, copies=1):
+def apply_to_rows(function, X, module, copies=1, y=None):
     """Apply a function of tensors to all rows of X, a bounded number at a time.
 
     Parameters
@@ -171,6 +173,8 @@ def apply_to_rows(function, X, module, copies=1):
         Whose widest layer tells how much memory a row takes.
     copies : int, default=1
         How many times `function` holds each row.
+    y : ndarray of shape (n_rows,) or None
+        Second argument of `function`, if not None.
 
     Returns
     -------
@@ -181,7 +185,8 @@ def apply_to_rows(function, X, module, copies=1):
     out = None
     with threads():
         for rows in row_chunks(len(X), copies * width):
-            part = function(torch.tensor(X[rows], device=device)).cpu().numpy()
+            tensors = [torch.tensor(a[rows], device=device) for a in (X, y) if a is not None]
+            part = function(*tensors).cpu().numpy()
             if out is None:
                 out = np.empty((len(X), *part.shape[1:]), part.dtype)
             out[rows] = part

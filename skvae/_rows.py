@@ -1,5 +1,8 @@
 """Training rows: standardised once and kept on the device, or read block by block from a file."""
 
+from dataclasses import dataclass
+from typing import NamedTuple
+
 import numpy as np
 import torch
 
@@ -10,26 +13,63 @@ BLOCK_BYTES = 1 << 17  # rows that are read in one go from a file
 BUFFER_BYTES = 1 << 26  # rows that are shuffled among each other
 
 
-def load_rows(X, index, weight, likelihood, dtype, device):
-    """Return `Rows` of X, or `StreamedRows` if it is a file too large to copy.
+@dataclass(frozen=True)
+class Data:
+    """Checked rows in NumPy, in the units of the data.
+
+    Attributes
+    ----------
+    X : ndarray of shape (n_rows, n_features)
+    weight : ndarray of shape (n_rows,) or None
+    y : ndarray of int, shape (n_rows,), or None
+        Codes of the classes.
+    """
+
+    X: np.ndarray
+    weight: np.ndarray | None = None
+    y: np.ndarray | None = None
+
+    def __len__(self):
+        return len(self.X)
+
+    def take(self, index):
+        """Return some of the rows."""
+        return Data(*_take((self.X, self.weight, self.y), index))
+
+
+class Batch(NamedTuple):
+    """Rows of one step: standardised x, weights of mean 1 over all rows or None, classes or None."""
+
+    x: torch.Tensor
+    weight: torch.Tensor | None
+    y: torch.Tensor | None
+    complete: bool  # no cell is missing
+
+
+def _take(parts, index):
+    return tuple(None if part is None else part[index] for part in parts)
+
+
+def load_rows(data, index, likelihood, dtype, device):
+    """Return `Rows` of some data, or `StreamedRows` if it is a file too large to copy.
 
     Parameters
     ----------
-    X : ndarray of shape (n_rows, n_features)
-        In the units of the data.
+    data : Data
     index : ndarray of int or None
         Which rows to take, ascending; None takes all.
-    weight : ndarray of shape (n_rows,) or None
     likelihood : ObservationModel
         Standardises, in float64.
     dtype : torch.dtype
     device : torch.device
     """
+    weight, y = (data.weight, data.y) if index is None else _take((data.weight, data.y), index)
     if weight is not None:
-        weight = weight if index is None else weight[index]
         weight = torch.tensor(weight / weight.mean(), dtype=dtype, device=device)
+    y = None if y is None else torch.tensor(y, device=device)
+    X = data.X
     if is_streamed(X, dtype.itemsize):
-        return StreamedRows(X, index, weight, likelihood, dtype, device)
+        return StreamedRows(X, index, weight, y, likelihood, dtype, device)
     n_rows = len(X) if index is None else len(index)
     x = torch.empty((n_rows, X.shape[1]), dtype=dtype, device=device)
     complete = True
@@ -38,7 +78,7 @@ def load_rows(X, index, weight, likelihood, dtype, device):
         chunk = likelihood.standardize(torch.tensor(chunk, dtype=torch.float64))
         complete = complete and not bool(torch.isnan(chunk).any())
         x[part] = chunk
-    return Rows(x, weight, complete)
+    return Rows(x, weight, y, complete)
 
 
 def is_streamed(X, itemsize=4):
@@ -63,37 +103,39 @@ class Rows:
     x : Tensor of shape (n_rows, n_features)
     weight : Tensor of shape (n_rows,) or None
         Weights of mean 1; None means all 1.
+    y : Tensor of int, shape (n_rows,), or None
     complete : bool
         True if no cell is missing.
     """
 
-    def __init__(self, x, weight, complete):
-        self.x, self.weight, self.complete = x, weight, complete
+    def __init__(self, x, weight, y, complete):
+        self.x, self.weight, self.y, self.complete = x, weight, y, complete
         self.dtype, self.device = x.dtype, x.device
 
     def __len__(self):
         return len(self.x)
 
     def batches(self, n_batches, generator):
-        """Yield (x, weight, complete) of shuffled rows in equal batches; one batch is not shuffled."""
+        """Yield each `Batch` of shuffled rows, all of about one size; one batch is not shuffled."""
         if n_batches == 1:
-            yield self.x, self.weight, self.complete
+            yield self._batch(slice(None))
             return
         order = torch.randperm(len(self), generator=generator, device=self.device)
         for index in torch.tensor_split(order, n_batches):
-            weight = None if self.weight is None else self.weight.index_select(0, index)
-            yield self.x.index_select(0, index), weight, self.complete
+            yield self._batch(index)
 
     def chunks(self, n_rows):
-        """Yield (slice, x, weight, complete) in order, `n_rows` rows at a time."""
+        """Yield (slice, Batch) in order, `n_rows` rows at a time."""
         for start in range(0, len(self), n_rows):
             part = slice(start, start + n_rows)
-            yield part, self.x[part], None if self.weight is None else self.weight[part], self.complete
+            yield part, self._batch(part)
 
     def some(self, n_rows):
-        """Return about `n_rows` rows evenly spaced, and their weights."""
-        step = max(1, len(self) // n_rows)
-        return self.x[::step], None if self.weight is None else self.weight[::step]
+        """Return a `Batch` of about `n_rows` rows evenly spaced."""
+        return self._batch(slice(None, None, max(1, len(self) // n_rows)))
+
+    def _batch(self, index):
+        return Batch(*_take((self.x, self.weight, self.y), index), self.complete)
 
 
 class StreamedRows:
@@ -103,53 +145,53 @@ class StreamedRows:
     shuffled together: close to a full shuffle, at the speed of a sequential read.
     """
 
-    def __init__(self, X, index, weight, likelihood, dtype, device):
-        self.X, self.index, self.weight, self.likelihood = X, index, weight, likelihood
+    def __init__(self, X, index, weight, y, likelihood, dtype, device):
+        self.X, self.index, self.weight, self.y, self.likelihood = X, index, weight, y, likelihood
         self.dtype, self.device = dtype, device
 
     def __len__(self):
         return len(self.X) if self.index is None else len(self.index)
 
     def batches(self, n_batches, generator):
-        """Yield (x, weight, complete) of shuffled rows in about equal batches."""
+        """Yield each `Batch` of shuffled rows, all of about one size."""
         row_bytes = self.X.shape[1] * self.dtype.itemsize
         block = max(1, BLOCK_BYTES // row_bytes)
         per_buffer = max(1, BUFFER_BYTES // (block * row_bytes))
         size = len(self) // n_batches  # the last batch takes the rest
         order = torch.randperm(-(-len(self) // block), generator=generator, device=self.device).cpu()
-        x, weight, n_left = None, None, n_batches
+        parts, n_left = None, n_batches
         for blocks in order.split(per_buffer):
             index = (blocks.sort().values[:, None] * block + torch.arange(block)).flatten()
             index = index[index < len(self)]
-            new, new_weight = self._read(index.numpy())
-            shuffle = torch.randperm(len(new), generator=generator, device=self.device)
-            new, new_weight = new[shuffle], None if new_weight is None else new_weight[shuffle]
-            x = new if x is None else torch.cat((x, new))
-            weight = new_weight if weight is None else torch.cat((weight, new_weight))
-            while n_left > 1 and len(x) >= size:
-                yield self._batch(x[:size], None if weight is None else weight[:size])
-                x, weight = x[size:], None if weight is None else weight[size:]
+            new = self._read(index.numpy())
+            new = _take(new, torch.randperm(len(index), generator=generator, device=self.device))
+            parts = new if parts is None else tuple(map(_join, parts, new))
+            while n_left > 1 and len(parts[0]) >= size:
+                yield self._batch(_take(parts, slice(size)))
+                parts = _take(parts, slice(size, None))
                 n_left -= 1
-        yield self._batch(x, weight)
+        yield self._batch(parts)
 
     def chunks(self, n_rows):
-        """Yield (slice, x, weight, complete) in order, `n_rows` rows at a time."""
+        """Yield (slice, Batch) in order, `n_rows` rows at a time."""
         for start in range(0, len(self), n_rows):
             part = slice(start, start + n_rows)
-            yield part, *self._batch(*self._read(part))
+            yield part, self._batch(self._read(part))
 
     def some(self, n_rows):
-        """Return about `n_rows` rows evenly spaced, and their weights."""
-        return self._read(slice(None, None, max(1, len(self) // n_rows)))
+        """Return a `Batch` of about `n_rows` rows evenly spaced."""
+        return self._batch(self._read(slice(None, None, max(1, len(self) // n_rows))))
 
     def _read(self, index):
         x = self.X[index if self.index is None else self.index[index]]
         x = self.likelihood.standardize(torch.tensor(x, dtype=torch.float64))
-        weight = None
-        if self.weight is not None:
-            weight = self.weight[torch.from_numpy(index) if isinstance(index, np.ndarray) else index]
-        return x.to(self.device, self.dtype), weight
+        index = torch.from_numpy(index) if isinstance(index, np.ndarray) else index
+        return x.to(self.device, self.dtype), *_take((self.weight, self.y), index)
 
     @staticmethod
-    def _batch(x, weight):
-        return x, weight, not bool(torch.isnan(x).any())
+    def _batch(parts):
+        return Batch(*parts, not bool(torch.isnan(parts[0]).any()))
+
+
+def _join(old, new):
+    return None if old is None else torch.cat((old, new))

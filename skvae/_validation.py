@@ -37,6 +37,7 @@ PARAMETER_CONSTRAINTS = {
     "decoder": [callable, None],
     "likelihood": [StrOptions({"auto", *LIKELIHOODS}), likelihoods.Likelihood],
     "prior": [StrOptions(set(PRIORS)), priors.Prior],
+    "conditional": ["boolean"],
     "objective": [StrOptions(set(OBJECTIVES)), objectives.Objective],
     "beta": [_from_zero],
     "kl_warmup": [Interval(Real, 0, 1, closed="left")],

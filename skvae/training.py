@@ -290,13 +290,14 @@ class _Run:
         plan, model, generator = self.plan, self.model.train(), self.generator
         total = plan.epochs * self.steps_per_epoch
         parts, weights = [], []
-        for i, (x, weight, complete) in enumerate(self.rows.batches(self.steps_per_epoch, generator)):
+        for i, batch in enumerate(self.rows.batches(self.steps_per_epoch, generator)):
             progress = min(1.0, (epoch * self.steps_per_epoch + i + 0.5) / total)
             rate, beta = plan.rate(progress) * self.rate_factor, plan.beta_at(progress)
-            x = model.likelihood.draw(x, generator)
-            terms = model.terms(x, self.noise(len(x)), complete, self.corrupt, weight)
+            n_rows, weight = len(batch.x), batch.weight
+            batch = batch._replace(x=model.likelihood.draw(batch.x, generator))
+            terms = self.terms(batch, self.noise(n_rows), self.corrupt)
             value = self.objective(terms, beta)
-            ascent = self.ascent(len(x)) if weight is None else weight / -len(x)
+            ascent = self.ascent(n_rows) if weight is None else weight / -n_rows
             gradients = torch.autograd.grad(value, self.optimizer.parameters, ascent, allow_unused=True)
             self.optimizer.step(gradients, rate)
             tied, self.tied = self.tied, progress < plan.tied
@@ -318,6 +319,10 @@ class _Run:
             record |= self.validate()
         return record
 
+    def terms(self, batch, noise, corrupt=None):
+        """Return the `Terms` of a batch."""
+        return self.model.terms(batch.x, noise, batch.complete, corrupt, batch.weight, batch.y)
+
     def ascent(self, n_rows):
         """Return the gradient of the loss, minus the mean objective, by the objective of each row."""
         if n_rows not in self.ascents:
@@ -335,9 +340,9 @@ class _Run:
     @torch.no_grad()
     def untie(self):
         """Start each column's own constants from the residuals of the moment."""
-        x, _ = self.rows.some(UNTIE_ROWS)
-        terms = self.model.terms(x, self.noise(len(x)), corrupt=self.corrupt)
-        self.model.likelihood.fit_constants(x, terms.output)
+        some = self.rows.some(UNTIE_ROWS)
+        terms = self.terms(some, self.noise(len(some.x)), self.corrupt)
+        self.model.likelihood.fit_constants(some.x, terms.output)
 
     def noise(self, n_rows):
         """Draw the noise of a step, shape (S, B, K)."""
@@ -358,12 +363,13 @@ class _Run:
         """Evaluate the bound on the validation rows, with the same noise every time."""
         rows, sums = self.validation, 0.0
         self.model.eval()
-        for part, x, weight, complete in rows.chunks(VALIDATION_ROWS):
+        for part, batch in rows.chunks(VALIDATION_ROWS):
             noise = None if self.objective.n_draws == 0 else self.validation_noise[:, part]
-            terms = self.model.terms(x, noise, complete, weight=weight)
+            terms = self.terms(batch, noise)
             value = self.objective(terms, self.plan.beta)
-            means = [_weighted(part, weight).mean() for part in (-value, terms.reconstruction, terms.kl)]
-            sums = sums + torch.stack(means) * (len(x) / len(rows))
+            values = (-value, terms.reconstruction, terms.kl)
+            means = [_weighted(v, batch.weight).mean() for v in values]
+            sums = sums + torch.stack(means) * (len(batch.x) / len(rows))
         loss, reconstruction, kl = sums.tolist()
         return {"validation_loss": loss, "validation_reconstruction": reconstruction, "validation_kl": kl}
 

@@ -7,7 +7,8 @@ from functools import partial
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import check_array
+from sklearn.utils import check_array, check_consistent_length, column_or_1d
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._arrays import Container, apply_to_rows, choose_rows, merge_rows, split_rows, torch_dtype
@@ -21,7 +22,7 @@ from ._compat import (
 )
 from ._defaults import choose_networks, choose_plan, choose_threads
 from ._random import draw_seed, global_seed, make_generator
-from ._rows import is_streamed, load_rows
+from ._rows import Data, is_streamed, load_rows
 from ._threads import threads
 from ._validation import (
     OBJECTIVES,
@@ -34,12 +35,22 @@ from ._validation import (
     resolve_likelihood,
 )
 from .model import VAE, posterior_of
+from .priors import by_class
 from .training import extend_history, make_optimizer, train
 
 __all__ = ["VAETransformer"]
 
 FLOATS = [np.float64, np.float32]
-STRUCTURE = ("n_components", "hidden_layer_sizes", "activation", "encoder", "decoder", "likelihood", "prior")
+STRUCTURE = (  # what a fit that goes on cannot change
+    "n_components",
+    "hidden_layer_sizes",
+    "activation",
+    "encoder",
+    "decoder",
+    "likelihood",
+    "prior",
+    "conditional",
+)
 ORDER_ROWS = 10_000  # about so many rows tell the order of the components
 
 
@@ -73,6 +84,9 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         "bernoulli" for boolean NumPy arrays and "gaussian" for all others.
     prior : str or Prior, default="mixture"
         p(z): "normal", "mixture", "vamp", "flow", or an instance from `skvae.priors`.
+    conditional : bool, default=False
+        Learn p(z given y), a prior for each class of the y that `fit` gets, so that `sample` can be
+        asked for a class. Encoder and decoder stay free of y, and `transform` needs none.
     objective : str or Objective, default="elbo"
         What is maximised: "elbo", "iwae", "beta_tc", "mmd", "dip", "autoencoder", or an instance
         from `skvae.objectives`.
@@ -131,6 +145,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         What each component tells about a row, in nats, falling; near 0: unused.
     likelihood_, prior_, objective_ : Likelihood, Prior, Objective
         What the parameters stood for.
+    classes_ : ndarray of shape (n_classes,)
+        The classes of y; only if `conditional`.
     device_ : torch.device
     n_features_in_ : int
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -169,6 +185,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         decoder=None,
         likelihood="auto",
         prior="mixture",
+        conditional=False,
         objective="elbo",
         beta=1.0,
         kl_warmup=0.3,
@@ -194,6 +211,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         self.decoder = decoder
         self.likelihood = likelihood
         self.prior = prior
+        self.conditional = conditional
         self.objective = objective
         self.beta = beta
         self.kl_warmup = kl_warmup
@@ -214,7 +232,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
 
     @with_callbacks
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None, sample_weight=None, X_val=None):
+    def fit(self, X, y=None, sample_weight=None, X_val=None, y_val=None):
         """Learn the latent space of X.
 
         Parameters
@@ -222,14 +240,16 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         X : array-like or DataFrame of shape (n_samples, n_features)
             Numbers, NaN where a cell is missing. A `numpy.memmap` of float32 or float64 that takes
             more than 1 GB stays in its file.
-        y : Ignored
-            Present for API consistency.
+        y : array-like of shape (n_samples,), default=None
+            Classes, if `conditional`; ignored otherwise.
         sample_weight : array-like of shape (n_samples,), default=None
             How many equal rows a row stands for. Weights are relative in the loss; their sum is the
             amount of data, which the defaults go by.
         X_val : array-like of shape (n_val_samples, n_features), default=None
             Rows to evaluate every epoch; with `early_stopping` the ones to stop by, instead of a
             part of X.
+        y_val : array-like of shape (n_val_samples,), default=None
+            Their classes, if `conditional`; None takes log p(x) over all classes.
 
         Returns
         -------
@@ -237,7 +257,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         """
         with self._all_or_nothing():
             continuing = self.warm_start and hasattr(self, "module_")
-            return self._fit(X, y, sample_weight, X_val, continuing=continuing)
+            return self._fit(X, y, sample_weight, (X_val, y_val), continuing=continuing)
 
     @with_callbacks
     @fit_context(prefer_skip_nested_validation=True)
@@ -252,8 +272,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         Parameters
         ----------
         X : array-like or DataFrame of shape (n_samples, n_features)
-        y : Ignored
-            Present for API consistency.
+        y : array-like of shape (n_samples,), default=None
+            Classes, if `conditional`; the first chunk must have some of each. Ignored otherwise.
         sample_weight : array-like of shape (n_samples,), default=None
 
         Returns
@@ -261,7 +281,9 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         self : VAETransformer
         """
         with self._all_or_nothing():
-            return self._fit(X, y, sample_weight, None, continuing=hasattr(self, "module_"), passing=True)
+            return self._fit(
+                X, y, sample_weight, (None, None), continuing=hasattr(self, "module_"), passing=True
+            )
 
     def transform(self, X):
         """Encode rows: the posterior mean of z.
@@ -324,12 +346,15 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         Z = Z[:, np.argsort(self._order)]
         return self._container.wrap(apply_to_rows(module.decode, Z, module), index)
 
-    def sample(self, n_samples=1, *, noise=True, random_state=None):
+    def sample(self, n_samples=1, *, y=None, noise=True, random_state=None):
         """Draw new rows: z from the prior, then x given z.
 
         Parameters
         ----------
         n_samples : int, default=1
+        y : scalar or array-like of shape (n_samples,), default=None
+            The class of all rows, or of each, if `conditional`. None draws classes as frequent as
+            in training.
         noise : bool, default=True
             Draw x given z; False gives its mean, which is what people look at in images.
         random_state : int, RandomState instance or None, default=None
@@ -341,9 +366,13 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         """
         check_is_fitted(self)
         check_count(n_samples, "n_samples")
+        codes = None
+        if y is not None:
+            y = np.full(n_samples, y) if np.ndim(y) == 0 else y
+            codes = torch.tensor(self._codes(y, n_samples), device=self.device_)
         module, generator = self.module_, make_generator(draw_seed(random_state), self.device_)
         with torch.no_grad(), threads():
-            z = module.prior.sample(int(n_samples), generator).cpu().numpy()
+            z = module.prior.sample(int(n_samples), generator, codes).cpu().numpy()
 
         def decode(z):
             output = module.decoder(z)
@@ -352,7 +381,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
 
         return self._container.wrap(apply_to_rows(decode, z, module))
 
-    def score_samples(self, X, n_draws=100):
+    def score_samples(self, X, n_draws=100, *, y=None):
         """Estimate log p(x) of each row by importance sampling.
 
         The draws of z use the same noise for every row, so scores are deterministic and do not
@@ -364,6 +393,9 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         n_draws : int, default=100
             Draws of z per row. The estimate rises toward log p(x) with their number; with one it
             is the sampled evidence lower bound.
+        y : array-like of shape (n_samples,), default=None
+            Classes, if `conditional`: the score is log p(x given y). None runs over the classes, as
+            frequent as in training.
 
         Returns
         -------
@@ -373,15 +405,16 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         check_is_fitted(self)
         check_count(n_draws, "n_draws")
         X = self._check_rows(X)
+        codes = None if y is None else self._codes(y, len(X))
         module = self._module(X.dtype)
         noise = torch.randn(
             (n_draws, 1, module.latent_dim), generator=make_generator(self._seed), dtype=torch.float64
         ).to(self.device_, torch_dtype(X.dtype))
 
-        def log_marginal(x):
-            return module.log_marginal(module.likelihood.standardize(x), noise)
+        def log_marginal(x, codes=None):
+            return module.log_marginal(module.likelihood.standardize(x), noise, codes)
 
-        return apply_to_rows(log_marginal, X, module, copies=n_draws)
+        return apply_to_rows(log_marginal, X, module, n_draws, codes)
 
     def score(self, X, y=None, sample_weight=None):
         """Return the mean of `score_samples`: nats per row, higher is better.
@@ -389,15 +422,16 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         Parameters
         ----------
         X : array-like or DataFrame of shape (n_samples, n_features)
-        y : Ignored
-            Present for API consistency.
+        y : array-like of shape (n_samples,), default=None
+            Classes, if `conditional`: the mean of log p(x given y). Ignored otherwise.
         sample_weight : array-like of shape (n_samples,), default=None
 
         Returns
         -------
         log_likelihood : float
         """
-        scores = self.score_samples(X)
+        check_is_fitted(self)
+        scores = self.score_samples(X, y=y if self._is_conditional else None)
         if sample_weight is None:
             return float(np.mean(scores))
         weight = check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
@@ -408,6 +442,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
+        tags.target_tags.required = self.conditional
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
@@ -429,26 +464,32 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
 
     # -- the border itself -------------------------------------------------------------------
 
-    def _fit(self, X, y, sample_weight, X_val, *, continuing, passing=False):
+    def _fit(self, X, y, sample_weight, validation, *, continuing, passing=False):
         """Check, merge repeated rows, build the model or go on with it, train it."""
         shown = {"X": X, "y": y}
         container = Container(X)
         if not continuing:
             self._boolean = getattr(X, "dtype", None) == np.bool_
-        X, weight = self._check_training(X, sample_weight, first=not continuing)
+        X, y, weight = self._check_training(X, y, sample_weight, first=not continuing)
         amount = len(X) if weight is None else weight.sum()
-        X, weight = merge_rows(X, weight)
-        amount = max(amount, len(X))  # weights below 1 make no row less than a row
+        if continuing:
+            self._check_continuing(X)
+        else:
+            vars(self).pop("classes_", None)
+            if self.conditional:
+                check_classification_targets(y)
+                self.classes_ = np.unique(y)
+        codes = self._codes(y, len(X)) if self.conditional else None
+        data = Data(*merge_rows(X, weight, codes))
+        amount = max(amount, len(data))  # weights below 1 make no row less than a row
         with threads(), torch.inference_mode(False), torch.enable_grad():
             if continuing:
-                self._check_continuing(X)
                 amount += self._amount if passing else 0
             else:
                 self._container = container
-                self._start(X, weight, amount)
+                self._start(data, amount)
             self._amount = amount
-            X_val = None if X_val is None else self._check_validation(X_val)
-            self._train(X, weight, amount, X_val, passing, shown)
+            self._train(data, amount, self._check_validation(*validation), passing, shown)
         return self
 
     @contextmanager
@@ -463,34 +504,55 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             vars(self).update(before | during)
             raise
 
-    def _check_training(self, X, sample_weight, first):
-        X = validate_data(
-            self,
-            X,
-            dtype=FLOATS,
-            ensure_all_finite="allow-nan",
-            ensure_min_samples=2 if first else 1,
-            reset=first,
-        )
+    def _check_training(self, X, y, sample_weight, first):
+        wish = {"dtype": FLOATS, "ensure_all_finite": "allow-nan", "ensure_min_samples": 2 if first else 1}
+        if self.conditional:
+            X, y = validate_data(self, X, y, reset=first, **wish)
+        else:
+            X, y = validate_data(self, X, reset=first, **wish), None
         if sample_weight is None:
-            return X, None
+            return X, y, None
         weight = check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         if not weight.any():
             raise ValueError("Got sample_weight with nothing but zeros; at least one must be positive.")
         if not weight.all() and not is_streamed(X):
-            X, weight = X[weight > 0], weight[weight > 0]
-        return X, weight
+            X, y, weight = X[weight > 0], None if y is None else y[weight > 0], weight[weight > 0]
+        return X, y, weight
 
     def _check_rows(self, X):
         X = validate_data(self, X, dtype=FLOATS, ensure_all_finite="allow-nan", reset=False)
         self.likelihood_.check(X)
         return X
 
-    def _check_validation(self, X_val):
+    def _check_validation(self, X, y):
+        if X is None:
+            return None
         try:
-            return self._check_rows(X_val)
+            X = self._check_rows(X)
+            codes = None if y is None or not self._is_conditional else self._codes(y, len(X))
+            return Data(X, y=codes)
         except ValueError as error:
-            raise ValueError(f"In X_val: {error}") from error
+            raise ValueError(f"In X_val, y_val: {error}") from error
+
+    @property
+    def _is_conditional(self):
+        return hasattr(self, "classes_")
+
+    def _codes(self, y, n_rows):
+        """Return the place of each class in `classes_`."""
+        if not self._is_conditional:
+            raise ValueError(
+                f"Got y={y!r} for a model without classes. Set conditional=True and fit it with y."
+            )
+        y = column_or_1d(y)
+        check_consistent_length(y, np.empty(n_rows))
+        unseen = np.setdiff1d(y, self.classes_)
+        if unseen.size:
+            raise ValueError(
+                f"Got y with classes {unseen[:5].tolist()!r} that the model was not trained with; "
+                f"expected some of {self.classes_[:20].tolist()!r}."
+            )
+        return np.searchsorted(self.classes_, y)
 
     def _check_continuing(self, X):
         """Refuse what a trained model can no longer change, and rows outside its support."""
@@ -503,53 +565,62 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
                 )
         self.likelihood_.check(X)
 
-    def _start(self, X, weight, amount):
-        """Build an untrained model of X."""
+    def _start(self, data, amount):
+        """Build an untrained model of some data."""
         self._built_with = {name: getattr(self, name) for name in STRUCTURE}
         self._seed = draw_seed(self.random_state)
-        self._dtype = X.dtype
+        self._dtype = data.X.dtype
         self.device_ = resolve_device(self.device)
         self.likelihood_ = resolve_likelihood(self.likelihood, self._boolean)
-        self.likelihood_.check(X)
+        self.likelihood_.check(data.X)
         self.prior_ = resolve(self.prior, PRIORS)
         self.n_iter_, self.history_, self._optimizer_state = 0, {}, None
-        observation = self.likelihood_.build(X, weight)
+        observation = self.likelihood_.build(data.X, data.weight)
         n_in, n_out, k = observation.in_features, observation.out_features, self.n_components
         default = choose_networks(self.hidden_layer_sizes, self.activation, amount)
         encoder, decoder = self.encoder or default[0], self.decoder or default[1]
-
-        def some_rows(n):
-            x = torch.tensor(X[choose_rows(len(X), n, self._seed)], dtype=torch.float64)
-            return observation.features(observation.standardize(x))
-
         with global_seed(self._seed):
             encoder = build_network(encoder, "encoder", n_in, 2 * k)
             decoder = build_network(decoder, "decoder", k, n_out)
-            prior = self.prior_.build(k, partial(posterior_of, encoder), some_rows)
+            prior = self._build_prior(data, observation, encoder)
         self.module_ = VAE(encoder, decoder, observation, prior, k)
 
-    def _train(self, X, weight, amount, X_val, passing, shown):
+    def _build_prior(self, data, observation, encoder):
+        """Return the model of p(z), or of p(z given y)."""
+        encode = partial(posterior_of, encoder)
+
+        def some_rows(n, X):
+            x = torch.tensor(X[choose_rows(len(X), n, self._seed)], dtype=torch.float64)
+            return observation.features(observation.standardize(x))
+
+        if data.y is None:
+            return self.prior_.build(self.n_components, encode, partial(some_rows, X=data.X))
+        shares = np.bincount(data.y, data.weight)
+        rows = [partial(some_rows, X=data.X[data.y == code]) for code in range(len(shares))]
+        return by_class(self.prior_, shares, self.n_components, encode, rows)
+
+    def _train(self, data, amount, validation, passing, shown):
         """Train a copy of `module_` and set what a fit learns beside it."""
         self.objective_ = resolve(self.objective, OBJECTIVES)
         self.objective_.check(self.beta)
         n_before = 0 if passing else self.n_iter_
-        plan = choose_plan(self.get_params(), self.objective_, len(X), amount, n_before, passing)
+        plan = choose_plan(self.get_params(), self.objective_, len(data), amount, n_before, passing)
         if plan.epochs == 0:
             return
         self._training_dtype = plan.dtype if self.n_iter_ == 0 else self._training_dtype
         exact, seed = self.module_.likelihood, self._seed + self.n_iter_
         model = copy.deepcopy(self.module_).to(self.device_, self._training_dtype)
 
-        def on_device(X, index, weight):
-            return load_rows(X, index, weight, exact, self._training_dtype, self.device_)
+        def on_device(data, index=None):
+            return load_rows(data, index, exact, self._training_dtype, self.device_)
 
-        index, validation = None, None
-        if X_val is not None:
-            validation = on_device(X_val, None, None)
+        index = None
+        if validation is not None:
+            validation = on_device(validation)
         elif plan.patience is not None:
-            index, aside = split_rows(len(X), self.validation_fraction, self._seed)
-            validation = on_device(X, aside, weight)
-        rows = on_device(X, index, weight)
+            index, aside = split_rows(len(data), self.validation_fraction, self._seed)
+            validation = on_device(data, aside)
+        rows = on_device(data, index)
         optimizer = make_optimizer(model, plan)
         if passing and self._optimizer_state is not None:
             optimizer.load_state(self._optimizer_state)
@@ -578,9 +649,9 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         self.module_ = model.to(torch_dtype(self._dtype)).eval()
         for buffer, source in zip(model.likelihood.buffers(), exact.buffers(), strict=True):
             buffer.copy_(source)
-        x, weight = rows.some(ORDER_ROWS)
-        x = x.to(torch_dtype(self._dtype))
-        weight = None if weight is None else weight.to(x)
+        some = rows.some(ORDER_ROWS)
+        x = some.x.to(torch_dtype(self._dtype))
+        weight = None if some.weight is None else some.weight.to(x)
         with torch.no_grad():
             information = model.information(x, weight).cpu().numpy()
         self._order = np.argsort(-information, kind="stable")
