@@ -11,7 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
 from skvae._random import global_seed
-from skvae._rows import load_rows
+from skvae._rows import Data, load_rows
 from skvae._threads import threads
 from skvae.likelihoods import Bernoulli, Gaussian
 from skvae.model import VAE
@@ -35,7 +35,7 @@ def make(X=X, prior=None, likelihood=None):
 
 
 def rows_of(model, X=X, weight=None):
-    return load_rows(X, None, weight, model.likelihood, torch.float64, torch.device("cpu"))
+    return load_rows(Data(X, weight), None, model.likelihood, torch.float64, torch.device("cpu"))
 
 
 def run(model, plan, objective=None, X=X, weight=None, **kwargs):
@@ -98,7 +98,7 @@ def test_beta_rises_in_a_line_and_stays(progress, beta, warmup):
 def test_rows_are_standardised_before_they_lose_digits():
     big = X + 1e7
     likelihood = Gaussian().build(big)
-    rows = load_rows(big, None, np.arange(30) + 1.0, likelihood, torch.float32, torch.device("cpu"))
+    rows = load_rows(Data(big, np.arange(30) + 1.0), None, likelihood, torch.float32, torch.device("cpu"))
     assert rows.x.dtype == rows.weight.dtype == torch.float32
     np.testing.assert_allclose(rows.x, (X - X.mean(0)) / X.std(0), atol=1e-5)
     np.testing.assert_allclose(rows.weight, (np.arange(30) + 1) / 15.5, rtol=1e-6)
@@ -109,7 +109,7 @@ def test_rows_are_standardised_before_they_lose_digits():
 def test_rows_know_whether_a_cell_is_missing():
     holed = X.copy()
     holed[-1, -1] = NAN
-    rows = load_rows(holed, None, None, Gaussian().build(holed), torch.float64, torch.device("cpu"))
+    rows = load_rows(Data(holed), None, Gaussian().build(holed), torch.float64, torch.device("cpu"))
     assert not rows.complete
     assert torch.isnan(rows.x).sum() == 1
     assert rows.weight is None
