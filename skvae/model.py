@@ -134,6 +134,11 @@ def _mean(values):
     return values.squeeze(0) if len(values) == 1 else values.mean(0)
 
 
+def _shares(x, weight):
+    """Return the share of each row of x, shape (B, 1)."""
+    return torch.full_like(x[:, :1], 1 / len(x)) if weight is None else (weight / weight.sum())[:, None]
+
+
 class VAE(nn.Module):
     """Encoder, decoder, likelihood and prior as one density.
 
@@ -215,12 +220,21 @@ class VAE(nn.Module):
         density with the moments of all rows together.
         """
         posterior = self.encode(x)
-        w = torch.full_like(x[:, :1], 1 / len(x)) if weight is None else (weight / weight.sum())[:, None]
+        w = _shares(x, weight)
         second = (w * (posterior.mean.square() + posterior.std.square())).sum(0)
         log_std = (w * posterior.log_std).sum(0)
         if self.prior.kl_from(posterior) is not None:
             return 0.5 * (second - 1) - log_std
         return 0.5 * torch.log(second - (w * posterior.mean).sum(0).square()) - log_std
+
+    def activity(self, x, weight=None):
+        """Return the variance over the rows of each component's posterior mean, shape (K,).
+
+        Burda, Grosse and Salakhutdinov (2016), arXiv:1509.00519, section 5.2: a component is active
+        where this is above 0.01.
+        """
+        mean, w = self.encode(x).mean, _shares(x, weight)
+        return (w * (mean - (w * mean).sum(0)).square()).sum(0)
 
     def log_marginal(self, x, noise, y=None):
         """Estimate log p(x), or log p(x given y), in nats by importance sampling from q, shape (B,).

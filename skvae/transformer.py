@@ -1,12 +1,14 @@
 """VAETransformer: the border between scikit-learn's words and torch's."""
 
 import copy
+import warnings
 from contextlib import contextmanager, nullcontext
 from functools import partial
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -51,6 +53,7 @@ STRUCTURE = (  # what a fit that goes on cannot change
     "prior",
     "conditional",
 )
+ACTIVE = 0.01  # variance over rows of the posterior mean of a component in use
 ORDER_ROWS = 10_000  # about so many rows tell the order of the components
 
 
@@ -143,6 +146,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         Epochs run.
     kl_per_component_ : ndarray of shape (n_components,)
         What each component tells about a row, in nats, falling; near 0: unused.
+    n_active_components_ : int
+        Components in use: those whose posterior mean has a variance over rows above 0.01.
     likelihood_, prior_, objective_ : Likelihood, Prior, Objective
         What the parameters stood for.
     classes_ : ndarray of shape (n_classes,)
@@ -641,7 +646,19 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         self._take_over(copy.deepcopy(model) if plan.compile else model, rows)  # a copy is not compiled
         self.history_ = extend_history(self.history_, history)
         self.n_iter_ = len(self.history_["loss"])
+        if not self.n_active_components_ and not passing:
+            self._warn_of_collapse()
         callbacks.end()
+
+    def _warn_of_collapse(self):
+        high = f"beta={self.beta!r} is far too high; lower it" if self.beta > 1 else "a lower beta may help"
+        warnings.warn(
+            "No component tells anything about the rows (posterior collapse), so transform and "
+            "inverse_transform give nearly the same for all. Either the columns have nothing to do with each "
+            f"other, or the training is too short; or {high}.",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
 
     def _take_over(self, model, rows):
         """Keep a trained model in the type of the data, and find the order of its components."""
@@ -654,6 +671,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         weight = None if some.weight is None else some.weight.to(x)
         with torch.no_grad():
             information = model.information(x, weight).cpu().numpy()
+            self.n_active_components_ = int((model.activity(x, weight) > ACTIVE).sum())
         self._order = np.argsort(-information, kind="stable")
         self.kl_per_component_ = information[self._order]
 
