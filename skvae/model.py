@@ -236,11 +236,11 @@ class VAE(nn.Module):
         mean, w = self.encode(x).mean, _shares(x, weight)
         return (w * (mean - (w * mean).sum(0)).square()).sum(0)
 
-    def log_marginal(self, x, noise, y=None):
+    def log_marginal(self, x, noise, complete=False, y=None):
         """Estimate log p(x), or log p(x given y), in nats by importance sampling from q, shape (B,).
 
         Burda, Grosse and Salakhutdinov (2016), arXiv:1509.00519, equation 8: a lower bound in
         expectation, which rises toward log p(x) with the number of draws.
         """
-        log_weights = self.terms(x, noise, y=y).log_weights
+        log_weights = self.terms(x, noise, complete, y=y).log_weights
         return torch.logsumexp(log_weights, 0) - math.log(len(log_weights))

@@ -320,7 +320,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         module = self._module(X.dtype)
 
         def encode(x):
-            posterior = module.encode(module.likelihood.standardize(x))
+            posterior = module.encode(*_standardize(module, x))
             return torch.stack((posterior.mean, posterior.std), 1)
 
         encoded = apply_to_rows(encode, X, module)[:, :, self._order]
@@ -417,7 +417,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         ).to(self.device_, torch_dtype(X.dtype))
 
         def log_marginal(x, codes=None):
-            return module.log_marginal(module.likelihood.standardize(x), noise, codes)
+            x, complete = _standardize(module, x)
+            return module.log_marginal(x, noise, complete, codes)
 
         return apply_to_rows(log_marginal, X, module, n_draws, codes)
 
@@ -685,3 +686,9 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         """Return `module_` computing in `dtype`."""
         module, dtype = self.module_, torch_dtype(dtype)
         return module if torch_dtype(self._dtype) == dtype else copy.deepcopy(module).to(dtype)
+
+
+def _standardize(module, x):
+    """Return standardised rows, and whether no cell is missing: that is worth one look."""
+    x = module.likelihood.standardize(x)
+    return x, not bool(x.sum().isnan())

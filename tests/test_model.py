@@ -287,7 +287,7 @@ def test_log_px_of_a_class_and_of_all():
     # a prior centred at m is one at 0 with the decoder's bias moved by W m
     of_class = np.stack([exact_log_px(X - SCALE * (W @ centre)) for centre in CENTRES], 1)
     with torch.no_grad():
-        np.testing.assert_allclose(model.log_marginal(x, noise, y), of_class[np.arange(6), y], atol=0.05)
+        np.testing.assert_allclose(model.log_marginal(x, noise, y=y), of_class[np.arange(6), y], atol=0.05)
         want = np.log(np.exp(of_class) @ CLASS_SHARES)
         np.testing.assert_allclose(model.log_marginal(x, noise), want, atol=0.05)
 
