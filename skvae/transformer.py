@@ -546,13 +546,14 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             )
         y = column_or_1d(y)
         check_consistent_length(y, np.empty(n_rows))
-        unseen = np.setdiff1d(y, self.classes_)
-        if unseen.size:
+        places = {label: i for i, label in enumerate(self.classes_.tolist())}
+        unseen = list(dict.fromkeys(label for label in y.tolist() if label not in places))
+        if unseen:
             raise ValueError(
-                f"Got y with classes {unseen[:5].tolist()!r} that the model was not trained with; "
+                f"Got y with classes {unseen[:5]!r} that the model was not trained with; "
                 f"expected some of {self.classes_[:20].tolist()!r}."
             )
-        return np.searchsorted(self.classes_, y)
+        return np.array([places[label] for label in y.tolist()], dtype=np.int64)
 
     def _check_continuing(self, X):
         """Refuse what a trained model can no longer change, and rows outside its support."""
