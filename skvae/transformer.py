@@ -482,12 +482,13 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         codes = self._codes(y, len(X)) if self.conditional else None
         data = Data(*merge_rows(X, weight, codes))
         amount = max(amount, len(data))  # weights below 1 make no row less than a row
+        held_out = self.early_stopping and not passing and validation[0] is None
         with threads(), torch.inference_mode(False), torch.enable_grad():
             if continuing:
                 amount += self._amount if passing else 0
             else:
                 self._container = container
-                self._start(data, amount)
+                self._start(data, amount, held_out)
             self._amount = amount
             self._train(data, amount, self._check_validation(*validation), passing, shown)
         return self
@@ -566,8 +567,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
                 )
         self.likelihood_.check(X)
 
-    def _start(self, data, amount):
-        """Build an untrained model of some data."""
+    def _start(self, data, amount, held_out):
+        """Build an untrained model of some data, of which `held_out` tells whether a part is set aside."""
         self._built_with = {name: getattr(self, name) for name in STRUCTURE}
         self._seed = draw_seed(self.random_state)
         self._dtype = data.X.dtype
@@ -583,21 +584,30 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         with global_seed(self._seed):
             encoder = build_network(encoder, "encoder", n_in, 2 * k)
             decoder = build_network(decoder, "decoder", k, n_out)
-            prior = self._build_prior(data, observation, encoder)
+            index = self._split(data)[0] if held_out else np.arange(len(data))
+            prior = self._build_prior(data, index, observation, encoder)
         self.module_ = VAE(encoder, decoder, observation, prior, k)
 
-    def _build_prior(self, data, observation, encoder):
-        """Return the model of p(z), or of p(z given y)."""
+    def _split(self, data):
+        """Return the indices of the rows to train on and of those set aside for early stopping."""
+        return split_rows(len(data), self.validation_fraction, self._seed)
+
+    def _build_prior(self, data, index, observation, encoder):
+        """Return the model of p(z), or of p(z given y), which may start from the rows of `index`."""
         encode = partial(posterior_of, encoder)
 
-        def some_rows(n, X):
-            x = torch.tensor(X[choose_rows(len(X), n, self._seed)], dtype=torch.float64)
+        def some_rows(n, index):
+            x = data.X[index[choose_rows(len(index), n, self._seed)]]
+            x = torch.tensor(x, dtype=torch.float64)
             return observation.features(observation.standardize(x))
 
         if data.y is None:
-            return self.prior_.build(self.n_components, encode, partial(some_rows, X=data.X))
-        shares = np.bincount(data.y, data.weight)
-        rows = [partial(some_rows, X=data.X[data.y == code]) for code in range(len(shares))]
+            return self.prior_.build(self.n_components, encode, partial(some_rows, index=index))
+        shares, rows = np.bincount(data.y, data.weight), []
+        for code in range(len(shares)):
+            of_class = index[data.y[index] == code]
+            of_class = of_class if len(of_class) else np.flatnonzero(data.y == code)  # all set aside
+            rows.append(partial(some_rows, index=of_class))
         return by_class(self.prior_, shares, self.n_components, encode, rows)
 
     def _train(self, data, amount, validation, passing, shown):
@@ -619,7 +629,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         if validation is not None:
             validation = on_device(validation)
         elif plan.patience is not None:
-            index, aside = split_rows(len(data), self.validation_fraction, self._seed)
+            index, aside = self._split(data)
             validation = on_device(data, aside)
         rows = on_device(data, index)
         optimizer = make_optimizer(model, plan)

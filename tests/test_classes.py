@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy import stats
 from scipy.special import logsumexp
 from sklearn.base import clone
@@ -15,8 +16,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import get_tags
 
 from skvae import VAETransformer
-from skvae._arrays import merge_rows
-from skvae.priors import Mixture
+from skvae._arrays import merge_rows, split_rows
+from skvae.priors import Mixture, VampPrior
 
 SHARES = np.array([0.5, 0.3, 0.2])
 CENTRES = np.array([[0.0, 0, 0], [6, 0, 0], [0, 6, 3]])
@@ -153,6 +154,25 @@ def test_early_stopping_goes_on_with_classes(groups):
     vae = small(max_iter=200, early_stopping=True, n_iter_no_change=3, learning_rate=0.02).fit(*groups)
     assert len(vae.history_["validation_loss"]) == vae.n_iter_ < 200
     assert np.isfinite(vae.score(*groups))
+
+
+@pytest.mark.parametrize("n_rows", [60, 6])
+def test_pseudo_inputs_of_a_class_do_not_start_at_rows_held_out(n_rows):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(n_rows, 3)), np.arange(n_rows) % 2
+    vae = small(prior=VampPrior(50), early_stopping=True, validation_fraction=0.3, learning_rate=1e-14)
+    vae.fit(X, y)
+    rows, _, codes = merge_rows(X, None, y)
+    inside, aside = split_rows(n_rows, 0.3, vae._seed)
+    module = vae.module_
+    features = module.likelihood.standardize(torch.tensor(rows))
+    for code, prior in enumerate(module.prior.models):
+        got = prior.inputs.detach()
+        want = features[inside][codes[inside] == code]
+        assert torch.cdist(features[aside], got).min() > 1e-6
+        torch.testing.assert_close(
+            torch.cdist(want, got).amin(0), torch.zeros(len(want)).double(), atol=1e-6, rtol=0
+        )
 
 
 @pytest.mark.parametrize("prior", ["mixture", "vamp", "flow"])

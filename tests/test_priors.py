@@ -358,7 +358,7 @@ def test_vamp_of_an_estimator_starts_from_standardised_rows(digits):
 
 def test_vamp_does_not_start_from_validation_rows(digits):
     X = np.unique(digits[0][:200].astype(float), axis=0)
-    vae = VAETransformer(2, prior=VampPrior(100), early_stopping=True, learning_rate=1e-14, max_iter=2)
+    vae = VAETransformer(2, prior=VampPrior(300), early_stopping=True, learning_rate=1e-14, max_iter=2)
     vae.set_params(random_state=0).fit(X)
     _, aside = split_rows(len(X), 0.1, vae._seed)
     module = vae.module_
