@@ -527,6 +527,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
 
     def _check_validation(self, X, y):
         if X is None:
+            if y is not None:
+                raise ValueError("Got y_val without X_val; expected both or none. Pass X_val too.")
             return None
         try:
             X = self._check_rows(X)

@@ -277,6 +277,8 @@ def test_bad_classes_of_validation_rows(groups):
     X, y = groups
     with pytest.raises(ValueError, match=r"In X_val, y_val: Got y with classes \[3\]"):
         small().fit(X, y, X_val=X, y_val=y + 1)
+    with pytest.raises(ValueError, match="Got y_val without X_val"):
+        small().fit(X, y, y_val=y)
 
 
 def test_a_prior_that_learns_nothing_has_no_classes(groups):
