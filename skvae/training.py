@@ -208,6 +208,8 @@ class Adam:
         gradients = [_laid_out_as(p, g) for p, g in zip(self.parameters, gradients, strict=True)]
         for part, weight_decay in self.groups:
             known = [i for i in part if gradients[i] is not None]
+            if not known:  # the kernel takes no empty lists
+                continue
             torch._fused_adam_(
                 [self.parameters[i] for i in known],
                 [gradients[i] for i in known],
