@@ -237,11 +237,11 @@ def _laid_out_as(parameter, gradient):
 
 
 def make_optimizer(model, plan):
-    """Return `Adam` whose prior is on the networks' matrices."""
-    networks = [*model.encoder.named_parameters(), *model.decoder.named_parameters()]
-    decayed = [p for name, p in networks if p.ndim > 1]
+    """Return `Adam` whose prior is on the networks' matrices; frozen weights stay as they are."""
+    networks = [*model.encoder.parameters(), *model.decoder.parameters()]
+    decayed = [p for p in networks if p.requires_grad and p.ndim > 1]
     known = {id(p) for p in decayed}
-    rest = [p for p in model.parameters() if id(p) not in known]
+    rest = [p for p in model.parameters() if p.requires_grad and id(p) not in known]
     return Adam(decayed, rest, plan.weight_decay, plan.averaging)
 
 

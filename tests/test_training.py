@@ -407,6 +407,16 @@ def test_lower_precision_ends_with_training(error):
     assert {value.dtype for value in weights(model).values()} == {torch.float32}
 
 
+def test_frozen_weights_stay():
+    model = make()
+    model.encoder[0].requires_grad_(False)
+    before = weights(model)
+    run(model, Plan(3, 30, 0.01, weight_decay=0.1))
+    changed = [name for name, value in weights(model).items() if not torch.equal(value, before[name])]
+    assert changed
+    assert not [name for name in changed if name.startswith("encoder.0")]
+
+
 # -- Adam ------------------------------------------------------------------------------------------
 
 
