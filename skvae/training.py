@@ -380,7 +380,7 @@ class _Run:
         epochs = len(self.records)
         if self.plan.patience is None or epochs <= self.plan.kl_warmup * self.plan.epochs:
             return False
-        if math.isinf(record["validation_loss"]):
+        if all(math.isinf(record["validation_loss"]) for record in self.records):
             raise ValueError(
                 "Validation rows have probability 0: they hold levels or values that no training row has. "
                 "Merge rare levels, pass an X_val without them, or set early_stopping=False."

@@ -300,6 +300,16 @@ def test_a_bad_step_goes_back_to_the_last_good_weights():
     assert all(value.isfinite().all() for value in weights(model).values())
 
 
+def test_a_step_too_far_is_no_fault_of_the_validation_rows():
+    model = make()
+    # every other call is for the validation rows
+    spoiled = Spoiled(model, lambda i, value: value - float("inf") if i == 111 else value)
+    plan = Plan(80, 30, 0.01, cycle=False, patience=100)
+    history = run(model, plan, spoiled, validation=rows_of(model, X[:5]))
+    assert np.flatnonzero(np.isinf(history["validation_loss"])).tolist() == [55]
+    assert len(history["loss"]) == 80
+
+
 @pytest.mark.parametrize("step", range(0, 60, 7))
 @pytest.mark.parametrize("averaging", [False, True])
 @pytest.mark.parametrize("late", [0, 1, 20])
