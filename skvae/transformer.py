@@ -672,8 +672,9 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
 
     def _moment(self, model, rows):
         """Return the attributes of an estimator fitted up to now, for callbacks."""
-        moment = copy.copy(self)
-        moment._take_over(copy.deepcopy(model), rows)
+        moment, model = copy.copy(self), copy.deepcopy(model)
+        model.autocast = None
+        moment._take_over(model, rows)
         return {key: value for key, value in vars(moment).items() if key not in self.get_params()}
 
     def _module(self, dtype):
