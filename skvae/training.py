@@ -135,6 +135,14 @@ def train(model, rows, objective, plan, generator, *, validation=None, optimizer
             ConvergenceWarning,
             stacklevel=2,
         )
+    except RuntimeError as error:
+        if plan.compile and type(error).__module__.startswith("torch._"):  # raised by torch's compiler
+            reason = str(error).splitlines()[0]
+            raise RuntimeError(
+                f"Got compile=True, but the networks could not be compiled: {reason} Install a C++ compiler "
+                "such as g++, or set compile=False."
+            ) from error
+        raise
     finally:
         model.autocast = None
     run.restore_best()
