@@ -546,6 +546,9 @@ def test_gradients_of_a_mixture_against_differences():
     assert torch.autograd.gradcheck(_MixtureLogProb.apply, (z, means, log_stds, logits))
     (gradient,) = torch.autograd.grad(_MixtureLogProb.apply(z, means, log_stds, logits).sum(), log_stds)
     assert gradient[1, 0] == 0  # below the bound
+    bounded = log_stds.clamp(min=MIN_LOG_STD)
+    got = _MixtureLogProb.apply(z, means, log_stds, logits).detach()
+    np.testing.assert_allclose(got, gaussians(means, bounded, logits, z.detach().numpy()), rtol=1e-9)
     assert (gradient != 0).sum() == 5
 
 

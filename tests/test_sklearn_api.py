@@ -109,7 +109,6 @@ CONFIGURATIONS = {
     "mmd": VAETransformer(max_iter=5, objective="mmd"),
     "conditional": VAETransformer(max_iter=5, conditional=True),
     "conditional_nan": WithHoles(max_iter=5, conditional=True, prior="vamp", early_stopping=True),
-    "conditional_flow": VAETransformer(max_iter=5, conditional=True, prior="flow", batch_size=8),
     "linear": VAETransformer(max_iter=5, hidden_layer_sizes=(), kl_warmup=0),
     "bernoulli": ZerosAndOnes(max_iter=5, likelihood="bernoulli"),
     "continuous_bernoulli": GreyValues(max_iter=5, likelihood="continuous_bernoulli"),
