@@ -135,6 +135,14 @@ def train(model, rows, objective, plan, generator, *, validation=None, optimizer
             ConvergenceWarning,
             stacklevel=2,
         )
+    except RuntimeError as error:
+        if plan.compile and type(error).__module__.startswith("torch._"):  # raised by torch's compiler
+            reason = str(error).splitlines()[0]
+            raise RuntimeError(
+                f"Got compile=True, but the networks could not be compiled: {reason} Install a C++ compiler "
+                "such as g++, or set compile=False."
+            ) from error
+        raise
     finally:
         model.autocast = None
     run.restore_best()
@@ -208,6 +216,8 @@ class Adam:
         gradients = [_laid_out_as(p, g) for p, g in zip(self.parameters, gradients, strict=True)]
         for part, weight_decay in self.groups:
             known = [i for i in part if gradients[i] is not None]
+            if not known:  # the kernel takes no empty lists
+                continue
             torch._fused_adam_(
                 [self.parameters[i] for i in known],
                 [gradients[i] for i in known],
@@ -235,11 +245,11 @@ def _laid_out_as(parameter, gradient):
 
 
 def make_optimizer(model, plan):
-    """Return `Adam` whose prior is on the networks' matrices."""
-    networks = [*model.encoder.named_parameters(), *model.decoder.named_parameters()]
-    decayed = [p for name, p in networks if p.ndim > 1]
+    """Return `Adam` whose prior is on the networks' matrices; frozen weights stay as they are."""
+    networks = [*model.encoder.parameters(), *model.decoder.parameters()]
+    decayed = [p for p in networks if p.requires_grad and p.ndim > 1]
     known = {id(p) for p in decayed}
-    rest = [p for p in model.parameters() if id(p) not in known]
+    rest = [p for p in model.parameters() if p.requires_grad and id(p) not in known]
     return Adam(decayed, rest, plan.weight_decay, plan.averaging)
 
 
@@ -378,7 +388,7 @@ class _Run:
         epochs = len(self.records)
         if self.plan.patience is None or epochs <= self.plan.kl_warmup * self.plan.epochs:
             return False
-        if math.isinf(record["validation_loss"]):
+        if all(math.isinf(record["validation_loss"]) for record in self.records):
             raise ValueError(
                 "Validation rows have probability 0: they hold levels or values that no training row has. "
                 "Merge rare levels, pass an X_val without them, or set early_stopping=False."

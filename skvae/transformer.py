@@ -488,12 +488,13 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         codes = self._codes(y, len(X)) if self.conditional else None
         data = Data(*merge_rows(X, weight, codes))
         amount = max(amount, len(data))  # weights below 1 make no row less than a row
+        held_out = self.early_stopping and not passing and validation[0] is None
         with threads(), torch.inference_mode(False), torch.enable_grad():
             if continuing:
                 amount += self._amount if passing else 0
             else:
                 self._container = container
-                self._start(data, amount)
+                self._start(data, amount, held_out)
             self._amount = amount
             self._train(data, amount, self._check_validation(*validation), passing, shown)
         return self
@@ -532,6 +533,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
 
     def _check_validation(self, X, y):
         if X is None:
+            if y is not None:
+                raise ValueError("Got y_val without X_val; expected both or none. Pass X_val too.")
             return None
         try:
             X = self._check_rows(X)
@@ -552,13 +555,14 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             )
         y = column_or_1d(y)
         check_consistent_length(y, np.empty(n_rows))
-        unseen = np.setdiff1d(y, self.classes_)
-        if unseen.size:
+        places = {label: i for i, label in enumerate(self.classes_.tolist())}
+        unseen = list(dict.fromkeys(label for label in y.tolist() if label not in places))
+        if unseen:
             raise ValueError(
-                f"Got y with classes {unseen[:5].tolist()!r} that the model was not trained with; "
+                f"Got y with classes {unseen[:5]!r} that the model was not trained with; "
                 f"expected some of {self.classes_[:20].tolist()!r}."
             )
-        return np.searchsorted(self.classes_, y)
+        return np.array([places[label] for label in y.tolist()], dtype=np.int64)
 
     def _check_continuing(self, X):
         """Refuse what a trained model can no longer change, and rows outside its support."""
@@ -571,8 +575,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
                 )
         self.likelihood_.check(X)
 
-    def _start(self, data, amount):
-        """Build an untrained model of some data."""
+    def _start(self, data, amount, held_out):
+        """Build an untrained model of some data, of which `held_out` tells whether a part is set aside."""
         self._built_with = {name: getattr(self, name) for name in STRUCTURE}
         self._seed = draw_seed(self.random_state)
         self._dtype = data.X.dtype
@@ -588,21 +592,30 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         with global_seed(self._seed):
             encoder = build_network(encoder, "encoder", n_in, 2 * k)
             decoder = build_network(decoder, "decoder", k, n_out)
-            prior = self._build_prior(data, observation, encoder)
+            index = self._split(data)[0] if held_out else np.arange(len(data))
+            prior = self._build_prior(data, index, observation, encoder)
         self.module_ = VAE(encoder, decoder, observation, prior, k)
 
-    def _build_prior(self, data, observation, encoder):
-        """Return the model of p(z), or of p(z given y)."""
+    def _split(self, data):
+        """Return the indices of the rows to train on and of those set aside for early stopping."""
+        return split_rows(len(data), self.validation_fraction, self._seed)
+
+    def _build_prior(self, data, index, observation, encoder):
+        """Return the model of p(z), or of p(z given y), which may start from the rows of `index`."""
         encode = partial(posterior_of, encoder)
 
-        def some_rows(n, X):
-            x = torch.tensor(X[choose_rows(len(X), n, self._seed)], dtype=torch.float64)
+        def some_rows(n, index):
+            x = data.X[index[choose_rows(len(index), n, self._seed)]]
+            x = torch.tensor(x, dtype=torch.float64)
             return observation.features(observation.standardize(x))
 
         if data.y is None:
-            return self.prior_.build(self.n_components, encode, partial(some_rows, X=data.X))
-        shares = np.bincount(data.y, data.weight)
-        rows = [partial(some_rows, X=data.X[data.y == code]) for code in range(len(shares))]
+            return self.prior_.build(self.n_components, encode, partial(some_rows, index=index))
+        shares, rows = np.bincount(data.y, data.weight), []
+        for code in range(len(shares)):
+            of_class = index[data.y[index] == code]
+            of_class = of_class if len(of_class) else np.flatnonzero(data.y == code)  # all set aside
+            rows.append(partial(some_rows, index=of_class))
         return by_class(self.prior_, shares, self.n_components, encode, rows)
 
     def _train(self, data, amount, validation, passing, shown):
@@ -624,7 +637,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         if validation is not None:
             validation = on_device(validation)
         elif plan.patience is not None:
-            index, aside = split_rows(len(data), self.validation_fraction, self._seed)
+            index, aside = self._split(data)
             validation = on_device(data, aside)
         rows = on_device(data, index)
         optimizer = make_optimizer(model, plan)
@@ -678,8 +691,9 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
 
     def _moment(self, model, rows):
         """Return the attributes of an estimator fitted up to now, for callbacks."""
-        moment = copy.copy(self)
-        moment._take_over(copy.deepcopy(model), rows)
+        moment, model = copy.copy(self), copy.deepcopy(model)
+        model.autocast = None
+        moment._take_over(model, rows)
         return {key: value for key, value in vars(moment).items() if key not in self.get_params()}
 
     def _module(self, dtype):

@@ -392,6 +392,15 @@ def test_scoring_monitor_logs_every_epoch(diabetes):
     assert scores[-1] > scores[0]
 
 
+def test_callbacks_see_models_in_full_precision(diabetes):
+    seen = []
+    scoring = {"score": lambda vae, X, y: seen.append(vae.module_.autocast) or 0.0}
+    monitor = callbacks().ScoringMonitor(scoring=scoring)
+    small(max_iter=2, precision="bfloat16").set_callbacks(monitor).fit(diabetes, np.zeros(len(diabetes)))
+    assert seen
+    assert set(seen) == {None}
+
+
 def test_a_callback_may_stop_training(diabetes):
     vae = small().set_callbacks(StopAfter(3)).fit(diabetes)
     assert vae.n_iter_ == 3

@@ -21,7 +21,17 @@ from skvae._arrays import split_rows
 from skvae._flow import BOUND, N_PARAMS, spline
 from skvae._random import global_seed
 from skvae.model import Posterior, posterior_of
-from skvae.priors import ByClass, Flow, Mixture, Prior, StandardNormal, VampPrior, by_class
+from skvae.priors import (
+    MIN_LOG_STD,
+    ByClass,
+    Flow,
+    Mixture,
+    Prior,
+    StandardNormal,
+    VampPrior,
+    _MixtureLogProb,
+    by_class,
+)
 
 IN_FEATURES = 5  # what the encoder of a VampPrior sees
 SHARES = [0.5, 0.2, 0.3]
@@ -358,7 +368,7 @@ def test_vamp_of_an_estimator_starts_from_standardised_rows(digits):
 
 def test_vamp_does_not_start_from_validation_rows(digits):
     X = np.unique(digits[0][:200].astype(float), axis=0)
-    vae = VAETransformer(2, prior=VampPrior(100), early_stopping=True, learning_rate=1e-14, max_iter=2)
+    vae = VAETransformer(2, prior=VampPrior(300), early_stopping=True, learning_rate=1e-14, max_iter=2)
     vae.set_params(random_state=0).fit(X)
     _, aside = split_rows(len(X), 0.1, vae._seed)
     module = vae.module_
@@ -517,6 +527,42 @@ def test_shares_are_checked(shares):
 
 
 # -- start -----------------------------------------------------------------------------------------
+
+
+def some_modes(dtype=torch.float64):
+    """Means, logarithms of standard deviations, one of them below the bound, and logits."""
+    rng = np.random.RandomState(1)
+    log_stds = 0.5 * rng.randn(3, 2)
+    log_stds[1] = [MIN_LOG_STD - 1, MIN_LOG_STD + 0.5]
+    return [torch.tensor(values, dtype=dtype) for values in (rng.randn(3, 2), log_stds, rng.randn(3))]
+
+
+def test_gradients_of_a_mixture_against_differences():
+    means, log_stds, logits = (values.requires_grad_() for values in some_modes())
+    z = torch.randn(2, 4, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    with torch.no_grad():
+        z[0, :3] = means + 0.01 * z[0, :3]  # near each of the modes
+    z.requires_grad_()
+    assert torch.autograd.gradcheck(_MixtureLogProb.apply, (z, means, log_stds, logits))
+    (gradient,) = torch.autograd.grad(_MixtureLogProb.apply(z, means, log_stds, logits).sum(), log_stds)
+    assert gradient[1, 0] == 0  # below the bound
+    bounded = log_stds.clamp(min=MIN_LOG_STD)
+    got = _MixtureLogProb.apply(z, means, log_stds, logits).detach()
+    np.testing.assert_allclose(got, gaussians(means, bounded, logits, z.detach().numpy()), rtol=1e-9)
+    assert (gradient != 0).sum() == 5
+
+
+@pytest.mark.parametrize("size", [1.0, 1e2, 1e4])
+def test_a_mixture_of_single_precision_far_out(size):
+    means, log_stds, logits = some_modes()
+    z = size * torch.tensor([[1.0, 0], [-1, 0], [0, 1], [0.6, -0.8]], dtype=torch.float32)
+    want = gaussians(means, log_stds.clamp(min=MIN_LOG_STD), logits, z.double().numpy())
+    single = [values.float().requires_grad_() for values in (z, means, log_stds, logits)]
+    got = _MixtureLogProb.apply(*single)
+    assert got.dtype == torch.float32
+    np.testing.assert_allclose(got.detach(), want, rtol=1e-5, atol=1e-4)
+    for gradient in torch.autograd.grad(got.sum(), single):
+        assert gradient.isfinite().all()
 
 
 def test_a_mixture_starts_from_distinct_rows():

@@ -53,8 +53,8 @@ class Mapped(VAETransformer):
         columns = {"columns": X.columns} if index else {"schema": X.columns}
         return type(X)(mapped, **columns, **index)
 
-    def fit(self, X, y=None, sample_weight=None, X_val=None):
-        return super().fit(self._map(X), y, sample_weight, X_val)
+    def fit(self, X, y=None, sample_weight=None, X_val=None, y_val=None):
+        return super().fit(self._map(X), y, sample_weight, X_val, y_val)
 
     def partial_fit(self, X, y=None, sample_weight=None):
         return super().partial_fit(self._map(X), y, sample_weight)
@@ -65,8 +65,8 @@ class Mapped(VAETransformer):
     def posterior(self, X):
         return super().posterior(self._map(X))
 
-    def score_samples(self, X, n_draws=100):
-        return super().score_samples(self._map(X), n_draws)
+    def score_samples(self, X, n_draws=100, *, y=None):
+        return super().score_samples(self._map(X), n_draws, y=y)
 
 
 class WithHoles(Mapped):
@@ -107,6 +107,8 @@ CONFIGURATIONS = {
     "flow": VAETransformer(max_iter=5, prior="flow"),
     "autoencoder": VAETransformer(max_iter=5, objective="autoencoder"),
     "mmd": VAETransformer(max_iter=5, objective="mmd"),
+    "conditional": VAETransformer(max_iter=5, conditional=True),
+    "conditional_nan": WithHoles(max_iter=5, conditional=True, prior="vamp", early_stopping=True),
     "linear": VAETransformer(max_iter=5, hidden_layer_sizes=(), kl_warmup=0),
     "bernoulli": ZerosAndOnes(max_iter=5, likelihood="bernoulli"),
     "continuous_bernoulli": GreyValues(max_iter=5, likelihood="continuous_bernoulli"),
@@ -167,6 +169,7 @@ def test_no_tag_silences_a_check(estimator):
     assert not tags.no_validation
     assert not tags._skip_test
     assert tags.requires_fit
+    assert tags.target_tags.required == estimator.conditional
     assert tags.transformer_tags.preserves_dtype == ["float64", "float32"]
 
 
@@ -250,14 +253,17 @@ def weighted():
         {"early_stopping": True},
         {"objective": "autoencoder"},
         {"batch_size": 8},
+        {"conditional": True},
+        {"conditional": True, "prior": "vamp", "early_stopping": True},
     ],
     ids=str,
 )
 def test_weight_equals_repetition(weighted, params):
     X, weight, order = weighted
+    y = np.arange(30) % 3
     est = VAETransformer(3, max_iter=10, random_state=0, **params)
-    by_weight = clone(est).fit(X[order], sample_weight=weight[order])
-    by_repetition = clone(est).fit(np.repeat(X, weight, axis=0))
+    by_weight = clone(est).fit(X[order], y[order], sample_weight=weight[order])
+    by_repetition = clone(est).fit(np.repeat(X, weight, axis=0), np.repeat(y, weight))
     np.testing.assert_allclose(by_weight.transform(X), by_repetition.transform(X), rtol=1e-7, atol=1e-9)
     np.testing.assert_allclose(by_weight.score_samples(X), by_repetition.score_samples(X), rtol=1e-7)
 

@@ -1,5 +1,6 @@
 """The training loop: batches, schedules, recovery, interruption, early stopping, threads."""
 
+import copy
 import warnings
 
 import numpy as np
@@ -17,7 +18,7 @@ from skvae.likelihoods import Bernoulli, Gaussian
 from skvae.model import VAE
 from skvae.objectives import ELBO, Autoencoder
 from skvae.priors import Mixture, StandardNormal
-from skvae.training import Plan, make_optimizer, train
+from skvae.training import Adam, Plan, make_optimizer, train
 
 NAN = float("nan")
 rng = np.random.RandomState(0)
@@ -299,6 +300,58 @@ def test_a_bad_step_goes_back_to_the_last_good_weights():
     assert all(value.isfinite().all() for value in weights(model).values())
 
 
+def test_a_step_too_far_is_no_fault_of_the_validation_rows():
+    model = make()
+    # every other call is for the validation rows
+    spoiled = Spoiled(model, lambda i, value: value - float("inf") if i == 111 else value)
+    plan = Plan(80, 30, 0.01, cycle=False, patience=100)
+    history = run(model, plan, spoiled, validation=rows_of(model, X[:5]))
+    assert np.flatnonzero(np.isinf(history["validation_loss"])).tolist() == [55]
+    assert len(history["loss"]) == 80
+
+
+@pytest.mark.parametrize("step", range(0, 60, 7))
+@pytest.mark.parametrize("averaging", [False, True])
+@pytest.mark.parametrize("late", [0, 1, 20])
+def test_no_nan_survives_an_interrupt(step, averaging, late):
+    def spoil(i, value):
+        if i == step + late:
+            raise KeyboardInterrupt
+        return value * NAN if i >= step else value
+
+    model = make(prior=Mixture(3))
+    plan = Plan(200, 30, 0.01, cycle=False, averaging=averaging)
+    optimizer = make_optimizer(model, plan)
+    with pytest.warns(ConvergenceWarning):
+        history = run(model, plan, Spoiled(model, spoil), optimizer=optimizer)
+    assert np.isfinite(history["loss"]).all()
+    assert all(value.isfinite().all() for value in weights(model).values())
+    kept = [tensor for tensors in optimizer.state()["tensors"] for tensor in tensors]
+    assert all(tensor.isfinite().all() for tensor in kept)
+
+
+@pytest.mark.parametrize("step", [*range(0, 60, 7), 59])
+def test_no_nan_survives_a_bad_step(step):
+    model = make(prior=Mixture(3))
+    history = run(model, Plan(60, 30, 0.01), Spoiled(model, lambda i, v: v * NAN if i == step else v))
+    assert len(history["loss"]) == 60
+    assert np.isfinite(history["loss"]).all()
+    assert all(value.isfinite().all() for value in weights(model).values())
+
+
+@pytest.mark.parametrize("step", [0, 30, 49, 51])
+def test_no_nan_survives_a_callback_that_stops(step):
+    model = make()
+    history = run(
+        model,
+        Plan(90, 30, 0.01),
+        Spoiled(model, lambda i, v: v * NAN if i >= step else v),
+        on_epoch=lambda record: not np.isfinite(record["loss"]),
+    )
+    assert np.isfinite(history["loss"]).all()
+    assert all(value.isfinite().all() for value in weights(model).values())
+
+
 @pytest.mark.parametrize("bad", [NAN, float("inf"), -float("inf")])
 def test_what_cannot_be_mended_names_its_likely_cause(bad):
     model = make()
@@ -339,6 +392,99 @@ def test_other_errors_pass():
 
     with pytest.raises(OSError, match="disk"):
         run(make(), Plan(2, 30, 0.01), Spoiled(make(), fail))
+
+
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt, OSError])
+def test_lower_precision_ends_with_training(error):
+    seen = []
+
+    def look(i, value):
+        seen.append(model.autocast)
+        if error and i == 2:
+            raise error
+        return value
+
+    model, plan = make().float(), Plan(4, 30, 0.01, autocast=torch.bfloat16)
+    rows = load_rows(Data(X), None, model.likelihood, torch.float32, torch.device("cpu"))
+    args = model, rows, Spoiled(model, look), plan, torch.Generator()
+    if error is None:
+        train(*args)
+    else:
+        with pytest.raises(OSError) if error is OSError else pytest.warns(ConvergenceWarning):
+            train(*args)
+    assert set(seen) == {torch.bfloat16}
+    assert model.autocast is None
+    assert {value.dtype for value in weights(model).values()} == {torch.float32}
+
+
+def test_frozen_weights_stay():
+    model = make()
+    model.encoder[0].requires_grad_(False)
+    before = weights(model)
+    run(model, Plan(3, 30, 0.01, weight_decay=0.1))
+    changed = [name for name, value in weights(model).items() if not torch.equal(value, before[name])]
+    assert changed
+    assert not [name for name in changed if name.startswith("encoder.0")]
+
+
+# -- Adam ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])
+def test_adam_against_torch(memory):
+    with global_seed(0):
+        network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(16, 2)).double()
+        inputs = torch.randn(5, 3, 4, 4).double().contiguous(memory_format=memory)
+    network = network.to(memory_format=memory)
+    twin = copy.deepcopy(network)
+    groups = [
+        [p for p in net.parameters() if (p.ndim > 1) == matrix]
+        for net in (network, twin)
+        for matrix in (1, 0)
+    ]
+    ours = Adam(groups[0], groups[1], 0.3)
+    theirs = torch.optim.Adam(
+        [{"params": groups[2], "weight_decay": 0.3}, {"params": groups[3]}], betas=Adam.betas, eps=Adam.eps
+    )
+    for step in range(6):
+        loss = network(inputs).square().sum()
+        gradients = torch.autograd.grad(loss, ours.parameters)
+        if step % 2:  # other strides than those of the weights
+            gradients = [
+                g.transpose(0, 1).contiguous().transpose(0, 1) if g.ndim > 1 else g for g in gradients
+            ]
+        ours.step(gradients, rate := 0.1 / (step + 1))
+        theirs.zero_grad()
+        twin(inputs).square().sum().backward()
+        for group in theirs.param_groups:
+            group["lr"] = rate
+        theirs.step()
+    for a, b in zip(network.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+        assert a.stride() == b.stride()
+
+
+def test_a_model_without_biases_is_trained():
+    zeros_and_ones = (X > 0).astype(float)
+    model = make(zeros_and_ones, likelihood=Bernoulli())
+    for layer in (model.encoder[0], model.encoder[2], model.decoder):
+        layer.bias = None
+    before = weights(model)
+    run(model, Plan(3, 30, 0.01), X=zeros_and_ones)
+    assert (model.decoder.weight != before["decoder.weight"]).all()
+
+
+def test_the_average_against_its_formula():
+    weight = nn.Parameter(torch.zeros(2, dtype=torch.float64))
+    adam, want = Adam([], [weight], 0.0, averaging=True), torch.zeros(2, dtype=torch.float64)
+    for n in range(1, 40):
+        adam.step([torch.tensor([1.0, -2.0]).double() * n], 0.1)
+        want += 10 / (10 + n) * (weight.detach() - want)  # weight 1 / n of the last n steps, n a tenth of all
+    last = weight.detach().clone()
+    adam.swap_average()
+    torch.testing.assert_close(weight.detach(), want)
+    adam.swap_average()
+    assert torch.equal(weight, last)
 
 
 # -- early stopping --------------------------------------------------------------------------------

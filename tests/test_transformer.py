@@ -214,6 +214,40 @@ def test_gradients_are_on_or_off_as_the_caller_left_them(diabetes, mode):
     np.testing.assert_array_equal(inside.transform(diabetes), small(max_iter=3).fit_transform(diabetes))
 
 
+@pytest.mark.parametrize(
+    "params", [{}, {"prior": "vamp"}, {"conditional": True}, {"likelihood": "student_t"}], ids=str
+)
+def test_products_in_bfloat16_change_little(digits, params):
+    X, y = digits
+    low, full = (small(precision=p, **params).fit(X, y) for p in ("bfloat16", "float32"))
+    assert "autocast" not in vars(low.module_) or low.module_.autocast is None
+    assert {p.dtype for p in low.module_.parameters()} == {torch.float64}
+    assert not np.array_equal(low.transform(X), full.transform(X))
+    assert low.score(X) == pytest.approx(full.score(X), abs=0.02 * X.shape[1])
+
+
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore:The .grad attribute of a Tensor"
+)  # torch's own
+def test_compiled_training(diabetes, monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))  # nothing is compiled as yet
+    params = {"hidden_layer_sizes": (8,), "decoder": nn.Linear, "max_iter": 3}
+    vae = small(compile=True, **params)
+    before = dict(vars(vae))
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", "")
+        with pytest.raises(RuntimeError, match=r"Got compile=True.*C\+\+ compiler.*compile=False"):
+            vae.fit(diabetes)
+    assert vars(vae) == before
+    vae.fit(diabetes)
+    np.testing.assert_allclose(vae.transform(diabetes), small(**params).fit_transform(diabetes), rtol=1e-6)
+    networks = [module for module in vae.module_.modules() if module._compiled_call_impl is not None]
+    assert networks == []
+    np.testing.assert_array_equal(
+        pickle.loads(pickle.dumps(vae)).transform(diabetes), vae.transform(diabetes)
+    )
+
+
 def test_default_dtype_of_torch_does_not_matter(diabetes):
     expected = small(max_iter=3).fit_transform(diabetes)
     before = torch.get_default_dtype()
@@ -479,6 +513,36 @@ def test_partial_fit_refuses_other_columns(diabetes):
         vae.partial_fit(diabetes[:, 1:])
 
 
+def test_passes_over_chunks_are_as_good_as_a_fit():
+    rng = np.random.default_rng(0)
+    table = np.tanh(rng.normal(size=(1400, 2)) @ rng.normal(size=(2, 6))) + 0.3 * rng.normal(size=(1400, 6))
+    X, X_test, n_passes = table[:1000], table[1000:], 40
+    passing = VAETransformer(3, random_state=0)
+    for _ in range(n_passes):
+        for chunk in np.split(X, 4):
+            passing.partial_fit(chunk)
+    assert passing.n_iter_ == 4 * n_passes
+    fitted = VAETransformer(3, max_iter=n_passes, random_state=0).fit(X)
+    assert passing.score(X_test) > fitted.score(X_test) - 0.05 * 6
+
+
+def test_passes_count_the_rows_of_all_chunks(diabetes):
+    vae = small(batch_size=20).partial_fit(diabetes).partial_fit(diabetes[:50])
+    assert vae._amount == 250
+    assert vae.partial_fit(diabetes[:50], sample_weight=np.full(50, 3.0))._amount == 400
+    assert vae.partial_fit(diabetes[:50], sample_weight=np.full(50, 0.1))._amount == 450
+
+
+def test_copies_of_chunks_go_on_bit_by_bit(diabetes):
+    one = small(batch_size=20, precision="float32")
+    other = small(batch_size=20, precision="float32")
+    for chunk in np.split(diabetes.astype(np.float32), 4):
+        one.partial_fit(chunk)
+        other = pickle.loads(pickle.dumps(other)).partial_fit(chunk)
+    for a, b in zip(one.module_.state_dict().values(), other.module_.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
 def test_partial_fit_goes_on_from_fit_and_seeds_alike(diabetes):
     a, b = (small(max_iter=5).fit(diabetes).partial_fit(diabetes) for _ in range(2))
     np.testing.assert_array_equal(a.transform(diabetes), b.transform(diabetes))
@@ -600,6 +664,24 @@ def test_interrupted_training_keeps_the_weights(diabetes, fail, steps):
     assert np.isfinite(vae.score(diabetes))
 
 
+@pytest.mark.parametrize("n_passes", [0, 2])
+@pytest.mark.parametrize("steps", [0, 4])
+def test_an_interrupted_pass_leaves_a_sound_model(diabetes, fail, n_passes, steps):
+    vae = small(encoder=Switch, batch_size=20)
+    for _ in range(n_passes):
+        vae.partial_fit(diabetes)
+    fail(KeyboardInterrupt(), steps)
+    with pytest.warns(ConvergenceWarning, match="interrupted after 0 epochs"):
+        vae.partial_fit(diabetes)
+    fail(None)
+    assert vae.n_iter_ == n_passes
+    assert np.isfinite(vae.score(diabetes))
+    before = vae.score(diabetes)
+    for _ in range(20):
+        vae.partial_fit(diabetes)
+    assert vae.score(diabetes) > before
+
+
 class Fragile(nn.Module):
     """A network whose output is not finite in some training steps."""
 
@@ -625,6 +707,18 @@ def test_a_loss_that_is_not_finite_for_once_is_recovered(diabetes):
     assert np.isfinite(vae.score(diabetes))
     assert {len(values) for values in vae.history_.values()} == {120}
     assert all(np.isfinite(values).all() for values in vae.history_.values())
+
+
+def test_a_pass_recovers_from_a_loss_that_is_not_finite(diabetes):
+    Fragile.step, Fragile.bad_steps = 0, range(27, 29)  # in the third of passes of ten steps
+    vae = small(encoder=Fragile, batch_size=20)
+    scores = []
+    for _ in range(12):
+        scores.append(vae.partial_fit(diabetes).score(diabetes))
+        assert all(value.isfinite().all() for value in vae.module_.state_dict().values())
+    assert np.isfinite(scores).all()
+    assert scores[-1] > scores[0]
+    assert np.isfinite(vae.history_["loss"]).all()
 
 
 def test_a_loss_that_is_never_finite_is_an_error(diabetes):
@@ -971,7 +1065,7 @@ def test_values_too_large_to_square_are_named():
 
 def test_validation_rows_are_named_in_errors():
     X = np.random.default_rng(0).normal(size=(30, 3))
-    with pytest.raises(ValueError, match="In X_val: X has 2 features"):
+    with pytest.raises(ValueError, match="In X_val, y_val: X has 2 features"):
         small().fit(X, X_val=X[:, :2])
 
 
