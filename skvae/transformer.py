@@ -13,7 +13,7 @@ from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ._arrays import Container, apply_to_rows, choose_rows, merge_rows, split_rows, torch_dtype
+from ._arrays import Container, apply_to_rows, are_dependent, choose_rows, merge_rows, split_rows, torch_dtype
 from ._compat import (
     CallbackSupportMixin,
     EpochCallbacks,
@@ -660,19 +660,9 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         self._take_over(copy.deepcopy(model) if plan.compile else model, rows)  # a copy is not compiled
         self.history_ = extend_history(self.history_, history)
         self.n_iter_ = len(self.history_["loss"])
-        if not self.n_active_components_ and not passing:
-            self._warn_of_collapse()
+        if not self.n_active_components_ and not passing and are_dependent(data.X):
+            warn_of_collapse(self.beta)
         callbacks.end()
-
-    def _warn_of_collapse(self):
-        high = f"beta={self.beta!r} is far too high; lower it" if self.beta > 1 else "a lower beta may help"
-        warnings.warn(
-            "No component tells anything about the rows (posterior collapse), so transform and "
-            "inverse_transform give nearly the same for all. Either the columns have nothing to do with each "
-            f"other, or the training is too short; or {high}.",
-            ConvergenceWarning,
-            stacklevel=2,
-        )
 
     def _take_over(self, model, rows):
         """Keep a trained model in the type of the data, and find the order of its components."""
@@ -706,3 +696,14 @@ def _standardize(module, x):
     """Return standardised rows, and whether no cell is missing: that is worth one look."""
     x = module.likelihood.standardize(x)
     return x, not bool(x.sum().isnan())
+
+
+def warn_of_collapse(beta):
+    """Say that no component is in use, and what to do about it."""
+    remedy = f"beta={beta!r} is far too high; lower it" if beta > 1 else "train longer, or lower beta"
+    warnings.warn(
+        "Columns depend on each other, but no component tells anything about the rows (posterior collapse): "
+        f"transform and inverse_transform give nearly the same for all. Likely {remedy}.",
+        ConvergenceWarning,
+        stacklevel=2,
+    )
