@@ -65,6 +65,7 @@ def choose_plan(params, objective, n_rows, amount, n_before, passing):
         kl_warmup=0.0 if going_on else params["kl_warmup"],
         input_noise=noise if noise > 0.1 and objective.n_draws else 0.0,
         tied=0.0 if going_on else tied,
+        settle=0.0 if going_on else 0.3,
         cycle=not passing,
         averaging=passing,
         dtype=choose_dtype(params["precision"], full_batch),

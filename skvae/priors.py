@@ -138,13 +138,13 @@ class Mixture(Prior):
 
     Parameters
     ----------
-    n_modes : int, default=10
+    n_modes : int, default=50
         Number of Gaussians.
     """
 
     name = "mixture"
 
-    def __init__(self, n_modes=10):
+    def __init__(self, n_modes=50):
         self.n_modes = n_modes
 
     def build(self, latent_dim, encode=None, rows=None):

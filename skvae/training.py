@@ -4,16 +4,18 @@ import math
 import time
 import warnings
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
 __all__ = ["Plan", "extend_history", "make_optimizer", "train"]
 
+PRIOR_RATE = 3.0  # times the rate of the networks: the prior must keep up with the latent space
 RECOVERIES = 3  # how often a fit may return to its last good weights
 CHECK_STEPS = 50  # steps between two looks at whether the loss is still finite
 VALIDATION_ROWS = 4096  # rows evaluated at once
-UNTIE_ROWS = 4096  # rows that tell where each column's own sigma starts
+SOME_ROWS = 4096  # rows that tell where each column's own sigma, and the prior, start
 PRINT_SECONDS = 0.5  # pause between two printed epochs
 
 
@@ -41,6 +43,10 @@ class Plan:
     tied : float
         Fraction of all steps in which the columns share one sigma. Each column's own, from the
         start, would soon leave out what is hard to predict.
+    settle : float
+        Fraction of all steps after which the prior goes to where the rows then are; 0 leaves it
+        to the gradients alone, which may never catch up with a latent space that the low weight of
+        the KL term let grow.
     cycle : bool
         Rate rising and falling over the whole run (one-cycle), or constant.
     averaging : bool
@@ -68,6 +74,7 @@ class Plan:
     kl_warmup: float = 0.0
     input_noise: float = 0.0
     tied: float = 0.0
+    settle: float = 0.0
     cycle: bool = True
     averaging: bool = False
     dtype: torch.dtype = torch.float32
@@ -163,10 +170,9 @@ class Adam:
 
     Parameters
     ----------
-    decayed, rest : list of Parameter
-        The former have the prior.
-    weight_decay : float
-        Its precision: ``weight_decay / 2`` times their squares is added to the loss.
+    groups : sequence of (list of Parameter, float, float)
+        Weights, the precision of their prior (half of it times their squares is added to the
+        loss), and the factor of their learning rate.
     averaging : bool
         Keep an average over the last tenth of all steps, after Polyak and Juditsky (1992),
         doi:10.1137/0330046.
@@ -175,10 +181,13 @@ class Adam:
     betas = (0.9, 0.99)
     eps = 1e-8
 
-    def __init__(self, decayed, rest, weight_decay, averaging=False):
-        self.parameters = [*decayed, *rest]
-        n_decayed, n = len(decayed), len(self.parameters)
-        self.groups = [(range(n_decayed), weight_decay), (range(n_decayed, n), 0.0)]
+    def __init__(self, groups, averaging=False):
+        self.parameters = [p for parameters, _, _ in groups for p in parameters]
+        ends = list(accumulate(len(parameters) for parameters, _, _ in groups))
+        self.groups = [
+            (range(end - len(parameters), end), weight_decay, factor)
+            for end, (parameters, weight_decay, factor) in zip(ends, groups, strict=True)
+        ]
         self.averaging = averaging
         self.reset()
 
@@ -214,7 +223,7 @@ class Adam:
         """Update the weights at a learning rate; a gradient of None leaves its weights alone."""
         self.n_steps += 1
         gradients = [_laid_out_as(p, g) for p, g in zip(self.parameters, gradients, strict=True)]
-        for part, weight_decay in self.groups:
+        for part, weight_decay, factor in self.groups:
             known = [i for i in part if gradients[i] is not None]
             if not known:  # the kernel takes no empty lists
                 continue
@@ -225,7 +234,7 @@ class Adam:
                 [self.second[i] for i in known],
                 [],
                 [self.n_steps] * len(known),
-                lr=rate,
+                lr=rate * factor,
                 beta1=self.betas[0],
                 beta2=self.betas[1],
                 weight_decay=weight_decay,
@@ -246,11 +255,13 @@ def _laid_out_as(parameter, gradient):
 
 def make_optimizer(model, plan):
     """Return `Adam` whose prior is on the networks' matrices; frozen weights stay as they are."""
-    networks = [*model.encoder.parameters(), *model.decoder.parameters()]
-    decayed = [p for p in networks if p.requires_grad and p.ndim > 1]
-    known = {id(p) for p in decayed}
+    networks = [p for p in (*model.encoder.parameters(), *model.decoder.parameters()) if p.requires_grad]
+    matrices, vectors = [p for p in networks if p.ndim > 1], [p for p in networks if p.ndim < 2]
+    latent = [p for p in model.prior.parameters() if p.requires_grad]
+    known = {id(p) for p in (*networks, *latent)}
     rest = [p for p in model.parameters() if p.requires_grad and id(p) not in known]
-    return Adam(decayed, rest, plan.weight_decay, plan.averaging)
+    groups = [(matrices, plan.weight_decay, 1.0), ([*vectors, *rest], 0.0, 1.0), (latent, 0.0, PRIOR_RATE)]
+    return Adam(groups, plan.averaging)
 
 
 class _Run:
@@ -301,7 +312,8 @@ class _Run:
         total = plan.epochs * self.steps_per_epoch
         parts, weights = [], []
         for i, batch in enumerate(self.rows.batches(self.steps_per_epoch, generator)):
-            progress = min(1.0, (epoch * self.steps_per_epoch + i + 0.5) / total)
+            step = epoch * self.steps_per_epoch + i
+            progress = min(1.0, (step + 0.5) / total)
             rate, beta = plan.rate(progress) * self.rate_factor, plan.beta_at(progress)
             n_rows, weight = len(batch.x), batch.weight
             batch = batch._replace(x=model.likelihood.draw(batch.x, generator))
@@ -310,6 +322,8 @@ class _Run:
             ascent = self.ascent(n_rows) if weight is None else weight / -n_rows
             gradients = torch.autograd.grad(value, self.optimizer.parameters, ascent, allow_unused=True)
             self.optimizer.step(gradients, rate)
+            if plan.settle and step == math.ceil(plan.settle * total):
+                self.settle()
             tied, self.tied = self.tied, progress < plan.tied
             if self.tied:
                 model.likelihood.tie_constants()
@@ -348,9 +362,18 @@ class _Run:
         return (parts if weights[0] is None else parts * torch.cat(weights)).mean(1).tolist()
 
     @torch.no_grad()
+    def settle(self):
+        """Send the prior to draws of q(z given x) for some of the rows."""
+        some = self.rows.some(SOME_ROWS)
+        noise = self.noise(len(some.x))
+        if noise is not None:
+            z = self.model.encode(some.x, some.complete, self.corrupt).rsample(noise)[0]
+            self.model.prior.start(z, self.generator, some.y)
+
+    @torch.no_grad()
     def untie(self):
         """Start each column's own constants from the residuals of the moment."""
-        some = self.rows.some(UNTIE_ROWS)
+        some = self.rows.some(SOME_ROWS)
         terms = self.terms(some, self.noise(len(some.x)), self.corrupt)
         self.model.likelihood.fit_constants(some.x, terms.output)
 

@@ -12,6 +12,7 @@ from hypothesis.extra.numpy import arrays
 from skvae._arrays import (
     Container,
     apply_to_rows,
+    are_dependent,
     choose_rows,
     distinct_rows,
     moments,
@@ -221,3 +222,14 @@ def test_chosen_rows_are_distinct_and_not_the_ones_set_aside(n_rows, n, seed):
     if n <= len(train):
         assert not set(chosen) & set(aside)
     assert np.array_equal(choose_rows(n_rows, n, seed), chosen)
+
+
+def test_dependence_beyond_doubt():
+    X = np.random.default_rng(0).normal(size=(500, 5))
+    assert not are_dependent(X)
+    X[:, 4] += X[:, 0]
+    assert are_dependent(X)
+    X[::2, 1] = np.nan
+    X[:, 2] = 7.0
+    assert are_dependent(X)
+    assert not are_dependent(X[:, :3])

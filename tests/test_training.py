@@ -442,7 +442,7 @@ def test_adam_against_torch(memory):
         for net in (network, twin)
         for matrix in (1, 0)
     ]
-    ours = Adam(groups[0], groups[1], 0.3)
+    ours = Adam([(groups[0], 0.3, 1.0), (groups[1], 0.0, 0.5)])
     theirs = torch.optim.Adam(
         [{"params": groups[2], "weight_decay": 0.3}, {"params": groups[3]}], betas=Adam.betas, eps=Adam.eps
     )
@@ -456,8 +456,8 @@ def test_adam_against_torch(memory):
         ours.step(gradients, rate := 0.1 / (step + 1))
         theirs.zero_grad()
         twin(inputs).square().sum().backward()
-        for group in theirs.param_groups:
-            group["lr"] = rate
+        for group, factor in zip(theirs.param_groups, (1.0, 0.5), strict=True):
+            group["lr"] = factor * rate
         theirs.step()
     for a, b in zip(network.parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
@@ -476,7 +476,7 @@ def test_a_model_without_biases_is_trained():
 
 def test_the_average_against_its_formula():
     weight = nn.Parameter(torch.zeros(2, dtype=torch.float64))
-    adam, want = Adam([], [weight], 0.0, averaging=True), torch.zeros(2, dtype=torch.float64)
+    adam, want = Adam([([weight], 0.0, 1.0)], averaging=True), torch.zeros(2, dtype=torch.float64)
     for n in range(1, 40):
         adam.step([torch.tensor([1.0, -2.0]).double() * n], 0.1)
         want += 10 / (10 + n) * (weight.detach() - want)  # weight 1 / n of the last n steps, n a tenth of all
@@ -592,3 +592,23 @@ def test_training_warns_of_nothing():
         warnings.simplefilter("always")
         run(make(), Plan(2, 10, 0.01, verbose=0))
     assert caught == []
+
+
+def test_the_prior_settles_where_the_rows_are():
+    model = make(prior=Mixture(3))
+    starts, start = [], model.prior.start
+    model.prior.start = lambda z, *args: starts.append(z) or start(z, *args)
+    run(model, Plan(10, 10, 1e-9, settle=0.3))  # weights that hardly move
+    (z,) = starts
+    q = model.encode(model.likelihood.standardize(torch.tensor(X)))
+    assert z.shape == (30, 2)
+    torch.testing.assert_close(z.std(0), (q.mean.var(0) + q.std.square().mean(0)).sqrt(), rtol=0.3, atol=0)
+    distance = (model.prior.means[:, None] - z).abs().amax(-1)
+    assert (distance.amin(1) < 1e-5).all()  # modes sit on draws
+
+
+def test_a_prior_without_settling_stays():
+    model = make(prior=Mixture(3))
+    before = model.prior.means.detach().clone()
+    run(model, Plan(10, 10, 1e-9))
+    torch.testing.assert_close(model.prior.means, before, atol=1e-5, rtol=0)

@@ -89,7 +89,7 @@ def test_score_rises_with_draws(fitted, cancer):
 
 def test_score_is_a_density_over_one_column():
     X = np.random.default_rng(0).gamma(2, 3, size=(60, 1))
-    vae = small(1).fit(X)
+    vae = small(1, max_iter=200).fit(X)
     grid = np.linspace(-150, 200, 4001)[:, None]
     density = np.exp(vae.score_samples(grid, n_draws=1000))
     assert np.trapezoid(density, grid[:, 0]) == pytest.approx(1, abs=0.15)
@@ -1093,3 +1093,20 @@ def test_overlapping_fits_leave_the_thread_count():
             assert pool.submit(torch.get_num_threads).result() == 2
     finally:
         torch.set_num_threads(before)
+
+
+# -- diagnostics -------------------------------------------------------------------------------
+
+
+def test_components_in_use(diabetes):
+    vae = small(3, max_iter=100).fit(diabetes)
+    spread = vae.transform(diabetes).var(0)
+    assert vae.n_active_components_ == (spread > 0.01).sum() > 0
+
+
+def test_collapse_is_told_where_columns_depend(diabetes):
+    with pytest.warns(ConvergenceWarning, match="beta=1000.0 is far too high"):
+        vae = small(3, beta=1000.0, kl_warmup=0.0, max_iter=100).fit(diabetes)
+    assert vae.n_active_components_ == 0
+    noise = np.random.default_rng(0).normal(size=(200, 4))
+    assert small(2, beta=1000.0, kl_warmup=0.0, max_iter=100).fit(noise).n_active_components_ == 0
