@@ -59,7 +59,7 @@ class ObservationModel(nn.Module):
         """Turn rows in the units of the data into what the other methods take. NaN stays NaN."""
         if not self.likelihood.standardized:
             return x
-        return (x - self.location) / self.scale
+        return (x - self.location).div_(self.scale)
 
     def draw(self, x, generator):
         """Draw the zeros and ones of this pass where x holds probabilities; else return x."""

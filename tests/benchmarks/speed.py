@@ -8,10 +8,14 @@ medians over repeats within one run. pythae is measured if it is installed.
 """
 
 import argparse
+import contextlib
 import importlib.util
+import io
+import logging
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 import numpy as np
@@ -43,9 +47,7 @@ def pythae_seconds_per_step(X, H, L, B, epochs):
     """Return pythae's seconds per step with the same network, or None without pythae."""
     if importlib.util.find_spec("pythae") is None:
         return None
-    import tempfile
-
-    import torch
+    logging.disable(logging.CRITICAL)  # it tells what it was asked to do
     from pythae.models import VAE, VAEConfig
     from pythae.models.base.base_utils import ModelOutput
     from pythae.models.nn import BaseDecoder, BaseEncoder
@@ -83,7 +85,8 @@ def pythae_seconds_per_step(X, H, L, B, epochs):
             )
             model = VAE(VAEConfig(input_dim=(D,), latent_dim=L), Encoder(), Decoder())
             rows = [{"data": row} for row in torch.from_numpy(X)]
-            taken.append(seconds(BaseTrainer(model, rows, training_config=config).train))
+            with contextlib.redirect_stderr(io.StringIO()):  # progress bars
+                taken.append(seconds(BaseTrainer(model, rows, training_config=config).train))
     return (taken[1] - taken[0]) / (epochs * -(-len(X) // B))
 
 
