@@ -9,6 +9,7 @@ import torch
 from ._arrays import row_chunks
 
 STREAM_BYTES = 1 << 30  # a memory-mapped array whose copy would take more is read as it is needed
+SOME_VALUES = 1 << 22  # values in rows that stand for all: 32 MB of float64
 BLOCK_BYTES = 1 << 17  # rows that are read in one go from a file
 BUFFER_BYTES = 1 << 26  # rows that are shuffled among each other
 
@@ -131,8 +132,8 @@ class Rows:
             yield part, self._batch(part)
 
     def some(self, n_rows):
-        """Return a `Batch` of about `n_rows` rows evenly spaced."""
-        return self._batch(slice(None, None, max(1, len(self) // n_rows)))
+        """Return a `Batch` of about `n_rows` rows evenly spaced, of fewer where rows are long."""
+        return self._batch(_evenly(*self.x.shape, n_rows))
 
     def _batch(self, index):
         return Batch(*_take((self.x, self.weight, self.y), index), self.complete)
@@ -179,8 +180,8 @@ class StreamedRows:
             yield part, self._batch(self._read(part))
 
     def some(self, n_rows):
-        """Return a `Batch` of about `n_rows` rows evenly spaced."""
-        return self._batch(self._read(slice(None, None, max(1, len(self) // n_rows))))
+        """Return a `Batch` of about `n_rows` rows evenly spaced, of fewer where rows are long."""
+        return self._batch(self._read(_evenly(len(self), self.X.shape[1], n_rows)))
 
     def _read(self, index):
         x = self.X[index if self.index is None else self.index[index]]
@@ -195,3 +196,7 @@ class StreamedRows:
 
 def _join(old, new):
     return None if old is None else torch.cat((old, new))
+
+
+def _evenly(n_all, n_features, n_rows):
+    return slice(None, None, max(1, n_all // n_rows, n_all * n_features // SOME_VALUES))

@@ -86,3 +86,10 @@ def test_fit_of_a_file(tmp_path, small_files):
     streamed = vae.fit(X).score(data)
     assert streamed == pytest.approx(vae.fit(np.array(X)).score(data), abs=0.3)
     assert vae.transform(X).dtype == np.float32
+
+
+def test_some_of_long_rows_are_few(mapped, small_files, monkeypatch):
+    monkeypatch.setattr(_rows, "SOME_VALUES", 3 * 500)
+    for rows in both(mapped):
+        assert len(rows.some(4000).x) == 500
+        assert len(rows.some(100).x) == 100
