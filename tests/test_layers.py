@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "skvae"
 
 # from the bottom up; a module imports from lower rows only, so those of one row do not know each other
 LAYERS = [
-    ["_threads", "_random", "_compat"],
+    ["_threads", "_random", "_compat", "_frames"],
     ["_arrays"],
     ["_rows", "_observation", "_flow"],
     ["likelihoods", "priors", "objectives", "networks"],
@@ -18,6 +18,9 @@ LAYERS = [
     ["training", "_validation"],  # the latter turns the names that users type into objects
     ["_defaults"],  # and this one "auto" into numbers
     ["transformer"],
+    ["_display"],
+    ["_mosaic"],
+    ["_display_images", "_display_tables"],
     ["plotting", "persistence", "outlier", "imputer", "oversampler"],
     ["__init__"],
 ]

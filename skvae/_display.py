@@ -1,0 +1,123 @@
+"""What the displays share: the model behind them, axes, and marks that also read in grey."""
+
+import math
+
+import numpy as np
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
+
+from .transformer import VAETransformer
+
+# Okabe and Ito (2008), Color universal design: told apart by colour-blind people. Their yellow is
+# left out, it is faint on white.
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#000000")
+MARKERS = "o^sDvP*Xph"
+MISSING = "#D55E00"  # a pixel without a value
+
+
+def import_pyplot(caller):
+    """Return `matplotlib.pyplot`, or say what to install."""
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError as error:
+        raise ImportError(f"{caller} needs matplotlib. Install it: pip install 'skvae[plot]'.") from error
+    return plt
+
+
+def find_vae(estimator):
+    """Return the fitted VAETransformer that an estimator is, or that a pipeline ends with."""
+    vae = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
+    if not isinstance(vae, VAETransformer):
+        raise TypeError(
+            f"Got estimator={estimator!r}; expected a VAETransformer, or a Pipeline whose last step is one. "
+            "Pass that part of it, such as pipeline[:-1] or search.best_estimator_."
+        )
+    check_is_fitted(vae)
+    return vae
+
+
+def before_vae(estimator):
+    """Return the steps of a pipeline before its VAETransformer, or None."""
+    return estimator[:-1] if isinstance(estimator, Pipeline) and len(estimator.steps) > 1 else None
+
+
+def encode(estimator, X):
+    """Return mean and standard deviation of q(z given x) for the rows of X, two arrays."""
+    vae, before = find_vae(estimator), before_vae(estimator)
+    mean, std = vae.posterior(X if before is None else before.transform(X))
+    return np.asarray(mean), np.asarray(std)
+
+
+def undo_steps(estimator, X):
+    """Return rows, such as the VAETransformer gives them, as they were before a pipeline's first step."""
+    before = before_vae(estimator)
+    if before is None:
+        return X
+    if not hasattr(before, "inverse_transform"):
+        raise TypeError(
+            f"Got estimator={estimator!r}, of which not every step has an inverse_transform; expected steps "
+            "that can be undone. Pass the VAETransformer alone, with X as it gets it."
+        )
+    return before.inverse_transform(X)
+
+
+def decode(estimator, Z):
+    """Return the rows that latent vectors decode to, before a pipeline's first step."""
+    return undo_steps(estimator, find_vae(estimator).inverse_transform(Z))
+
+
+def draw_rows(estimator, n_samples, **params):
+    """Return rows that a model makes up, as before a pipeline's first step."""
+    return undo_steps(estimator, find_vae(estimator).sample(n_samples, **params))
+
+
+def name_component(index, information):
+    """Return the label of a component, with what it tells if that is known."""
+    return f"component {index}" + ("" if information is None else f" ({information[index]:.2f} nats)")
+
+
+def check_components(components, n_components):
+    """Return two different components as a tuple of integers, or raise."""
+    try:
+        i, j = (range(n_components).index(component) for component in components)
+    except (TypeError, ValueError):
+        i = j = -1
+    if i == j:
+        raise ValueError(
+            f"Got components={components!r}; expected two different ones of 0 to {n_components - 1}."
+        )
+    return i, j
+
+
+def make_panels(plt, ax, n_panels, n_columns, size):
+    """Return an axes that was divided, or None, and the array of axes to draw into.
+
+    Parameters
+    ----------
+    plt : module
+        `matplotlib.pyplot`.
+    ax : Axes, array-like of Axes or None
+        What the user gave: one to divide, as many as there are panels, or None for a new figure.
+    n_panels, n_columns : int
+    size : (float, float)
+        Width and height of a panel of a new figure, in inches.
+    """
+    n_columns = min(n_columns, n_panels)
+    n_rows = math.ceil(n_panels / n_columns)
+    if ax is None:
+        _, ax = plt.subplots(figsize=(size[0] * n_columns, size[1] * n_rows), layout="constrained")
+    if isinstance(ax, plt.Axes):
+        if not ax.axison or ax.get_subplotspec() is None:
+            raise ValueError(
+                "Got an ax that cannot be divided, since a display has done so or it is no part of a grid; "
+                "expected one from plt.subplots. To draw again, pass ax=display.axes_."
+            )
+        grid = ax.get_subplotspec().subgridspec(n_rows, n_columns)
+        ax.set_axis_off()
+        return ax, np.array([ax.figure.add_subplot(grid[i]) for i in range(n_panels)], dtype=object)
+    axes = np.array(ax, dtype=object)
+    if axes.size != n_panels:
+        raise ValueError(
+            f"Got ax with {axes.size} axes for {n_panels} panels; expected one for each, or one to divide."
+        )
+    return None, axes
