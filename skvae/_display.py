@@ -11,7 +11,7 @@ from .transformer import VAETransformer
 # Okabe and Ito (2008), Color universal design: told apart by colour-blind people. Their yellow is
 # left out, it is faint on white.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#000000")
-MARKERS = "o^sDvP*Xph"
+MARKERS = "o^sDvP*Xd<"  # two that share a colour differ in more than direction
 MISSING = "#D55E00"  # a pixel without a value
 
 

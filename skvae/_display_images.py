@@ -258,7 +258,7 @@ class SampleDisplay:
             None makes a new figure.
         **kwargs : dict
             Passed on to `matplotlib.axes.Axes.imshow`. `cmap` is "gray_r" for images of one
-            channel; `vmin` and `vmax` span the values of the images.
+            channel; `vmin` and `vmax` span all but the outer 2 % of the values.
 
         Returns
         -------
@@ -366,7 +366,7 @@ class ManifoldDisplay:
             None makes a new figure.
         **kwargs : dict
             Passed on to `matplotlib.axes.Axes.imshow`. `cmap` is "gray_r" for images of one
-            channel; `vmin` and `vmax` span the values of the images.
+            channel; `vmin` and `vmax` span all but the outer 2 % of the values.
 
         Returns
         -------

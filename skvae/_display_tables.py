@@ -14,9 +14,9 @@ REAL, SYNTHETIC = "0.75", "#0072B2"  # light grey and Okabe and Ito's dark blue
 class MarginalsDisplay:
     """The distribution of each column, real beside synthetic.
 
-    A numeric column is a histogram of shared bins from its 0.5 % to its 99.5 % quantile in the real
-    table, with what lies beyond in the outer bins. A column of levels is a pair of bars for each of
-    the most frequent ones.
+    A numeric column is a histogram of shared bins from about the 0.5 % to the 99.5 % quantile, with
+    what lies beyond in the outer bins. A column of levels is a pair of bars for each of the most
+    frequent ones.
 
     Use `from_estimator` or `from_tables` to create one.
 
@@ -249,26 +249,22 @@ class CorrelationDisplay:
         """
         plt = import_pyplot(f"{type(self).__name__}.plot")
         difference = self.difference
-        seen = np.abs(difference[np.isfinite(difference)])
+        seen = np.abs(difference[~np.eye(len(difference), dtype=bool) & np.isfinite(difference)])
         most = max(0.05, seen.max(initial=0.0))
-        side = min(max(3.4, 0.22 * len(self.names) + 1.6), 8.0)
-        self.ax_, self.axes_ = make_panels(plt, ax, 3, 3, (side, side * 0.95))
+        side = float(np.clip(0.2 * len(self.names), 2.4, 5.0))
+        margin = 0.08 * max(len(_shorten(name)) for name in self.names) + 0.4  # of the names, in inches
+        self.ax_, self.axes_ = make_panels(plt, ax, 3, 3, (side + (margin + 1.6) / 3, side + margin))
         cmap = plt.get_cmap(kwargs.pop("cmap", "cividis")).with_extremes(bad="white")
-        title = f"difference, {seen.mean():.2f} on average" if seen.size else "difference"
-        panels = self.axes_.ravel()
-        for panel, values, name, limit in zip(
-            panels,
-            (self.real, self.synthetic, difference),
-            ("real", "synthetic", title),
-            (1.0, 1.0, most),
-            strict=True,
-        ):
+        tables = {"real": self.real, "synthetic": self.synthetic, "difference": difference}
+        for panel, (name, values) in zip(self.axes_.ravel(), tables.items(), strict=True):
+            limit = most if name == "difference" else 1.0
             image = panel.imshow(values, **{"cmap": cmap, "vmin": -limit, "vmax": limit} | kwargs)
             panel.set_title(name, fontsize="medium")
-            self._name_columns(panel, named=panel is panels[0])
-            if panel is not panels[0]:
-                panel.figure.colorbar(image, ax=panel, shrink=0.6, pad=0.02)
-        self.figure_ = panels[0].figure
+            self._name_columns(panel, named=name == "real")
+            if name != "real":
+                bar = panel.figure.colorbar(image, ax=panel, shrink=0.7, pad=0.02)
+        bar.set_label(f"mean absolute: {seen.mean():.3f}" if seen.size else "", fontsize="small")
+        self.figure_ = panel.figure
         return self
 
     def _name_columns(self, panel, named):
@@ -291,6 +287,7 @@ def _draw_bins(ax, shown, real_kw, synthetic_kw):
     ax.stairs(shown.synthetic, shown.edges, **{"linewidth": 1.5} | synthetic_kw)
     ax.set_ylabel("share of rows", fontsize="small")
     ax.tick_params(labelsize="small")
+    ax.locator_params(axis="x", nbins=4)
 
 
 def _draw_levels(ax, shown, real_kw, synthetic_kw):
@@ -301,6 +298,7 @@ def _draw_levels(ax, shown, real_kw, synthetic_kw):
     ax.invert_yaxis()
     ax.set_xlabel("share of rows", fontsize="small")
     ax.tick_params(labelsize="small")
+    ax.locator_params(axis="x", nbins=4)
 
 
 def _title(shown):

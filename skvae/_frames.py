@@ -1,11 +1,13 @@
 """Tables for the displays: columns as numbers or levels, their marginals and associations."""
 
+import math
 from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
 
 N_BINS = 30
+FAR = (0.005, 0.995)  # quantiles beyond which values are taken together
 N_LEVELS = 10  # named levels of a column; the rest are taken together
 
 
@@ -129,7 +131,7 @@ def marginal(pair):
         for v in pair[2:]
     )
     if pair.numeric:
-        edges = shared_edges(pair.real)
+        edges = shared_edges(pair.real, pair.synthetic)
         shares = [_bin_shares(values, edges) for values in pair[2:]]
         return Marginal(pair.name, edges, None, *shares, missing)
     levels, counts = np.unique([v for v in pair.real if v is not None], return_counts=True)
@@ -143,26 +145,31 @@ def marginal(pair):
     return Marginal(pair.name, None, levels, *(share[: len(levels)] for share in shares), missing)
 
 
-def shared_edges(values):
-    """Return edges of bins for a column, by its values with NaN.
+def shared_edges(real, synthetic):
+    """Return edges of bins for two columns, given with NaN.
 
-    Bins span the 0.5 % to the 99.5 % quantile, lest a few far values take all the room; what lies
-    beyond belongs to the outer bins. Those of whole numbers have a whole width, so that each
-    holds as many numbers.
+    Bins span the 0.5 % to the 99.5 % quantiles, lest a few far values take all the room, and half
+    the span of the real ones further at most; what lies beyond belongs to the outer bins. Those of
+    whole numbers have a whole width, so that each holds as many numbers. Their number is that of
+    the Rice rule up to 30.
     """
-    values = values[~np.isnan(values)]
-    if not values.size:
+    real, synthetic = real[~np.isnan(real)], synthetic[~np.isnan(synthetic)]
+    if not real.size:
         return np.array([0.0, 1.0])
-    whole = bool((values == np.round(values)).all())
-    low, high = values.min(), values.max()
+    whole = bool((real == np.round(real)).all())
+    low, high = real.min(), real.max()
     if not whole or high - low >= N_BINS:
-        inner = np.quantile(values, [0.005, 0.995])
+        inner = np.quantile(real, FAR)
         low, high = inner if inner[0] < inner[1] else (low, high)
+    if synthetic.size:
+        others, reach = np.quantile(synthetic, FAR), (high - low) / 2
+        low, high = max(min(low, others[0]), low - reach), min(max(high, others[1]), high + reach)
+    n_bins = min(N_BINS, math.ceil(2 * len(real) ** (1 / 3)))
     if whole:
         low, high = np.floor(low), np.ceil(high)
-        width = np.ceil((high - low + 1) / N_BINS)
+        width = 1 if high - low < N_BINS else np.ceil((high - low + 1) / n_bins)
         return low - 0.5 + width * np.arange(np.ceil((high - low + 1) / width) + 1)
-    return np.linspace(low, high, N_BINS + 1)
+    return np.linspace(low, high, n_bins + 1) if low < high else low + np.array([-0.5, 0.5])
 
 
 def _bin_shares(values, edges):

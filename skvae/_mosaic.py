@@ -7,6 +7,8 @@ import numpy as np
 
 from ._display import MISSING, import_pyplot
 
+CUT = 0.02  # of made-up pixels, beyond black and white: a few far ones would turn all others grey
+
 
 def find_image_shape(image_shape, n_features, vae=None):
     """Return the shape of the images that rows are: given, that of a network, or a square.
@@ -54,10 +56,10 @@ def as_images(X, image_shape=None):
     return np.moveaxis(images, 1, -1) if len(shape) == 3 else images
 
 
-def limits(images):
-    """Return the least and the greatest value of some images, missing ones left out."""
+def limits(images, cut=0.0):
+    """Return the least and the greatest value of some images, with a share cut off at either end."""
     finite = images[np.isfinite(images)]
-    low, high = (finite.min(), finite.max()) if finite.size else (0.0, 1.0)
+    low, high = np.quantile(finite, [cut, 1 - cut]) if finite.size else (0.0, 1.0)
     return (low, high) if low < high else (low, low + 1.0)
 
 
@@ -81,7 +83,7 @@ def draw_mosaic(
     given = np.stack([image for image in images if image is not None])
     height, width = given.shape[1:3]
     n_rows = math.ceil(len(images) / n_columns)
-    low, high = limits(given)
+    low, high = limits(given, CUT)
     low, high = low if vmin is None else vmin, high if vmax is None else vmax
     gap = max(1, round(max(height, width) / 16))
     free = low - (high - low)  # below all values: the colour map knows it by that
@@ -92,7 +94,7 @@ def draw_mosaic(
             top, left = (place // n_columns) * (height + gap), (place % n_columns) * (width + gap)
             mosaic[top : top + height, left : left + width] = np.clip(image, low, high)
     if ax is None:
-        side = min(0.7, 9 / max(n_rows, n_columns)) / max(height, width)  # inches of a pixel
+        side = min(0.7, 7 / max(n_rows, n_columns)) / max(height, width)  # inches of a pixel
         size = (shape[1] * side + 1.0, shape[0] * side + 0.6)
         _, ax = plt.subplots(figsize=size, layout="constrained")
     if mosaic.ndim == 3:

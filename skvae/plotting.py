@@ -311,7 +311,7 @@ class LatentDisplay:
         self.ax_, self.figure_ = ax, ax.figure
         self.scatters_, self.ellipses_, self.legend_, self.colorbar_ = [], [], None, None
         n = len(self.points)
-        self._style = {"s": float(np.clip(20_000 / n, 4, 25)), "alpha": 0.8, "linewidths": 0} | kwargs
+        self._style = {"s": float(np.clip(30_000 / n, 4, 30)), "alpha": 0.8, "linewidths": 0} | kwargs
         values, names = (None, None) if self.y is None else read_target(self.y)
         if values is None:
             self._draw_points(slice(None), color=COLOURS[0])
@@ -333,7 +333,7 @@ class LatentDisplay:
             colour = COLOURS[k % len(COLOURS)] if few else shades[k]
             rows = codes == k
             self._draw_points(rows, color=colour, marker=MARKERS[k % len(MARKERS)], label=name)
-        if few and label_classes:
+        if few and label_classes and self.ylabel is not None:
             box = {"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": "0.3", "alpha": 0.85}
             for k, name in enumerate(names):
                 x, y = np.median(self.points[codes == k], axis=0)
@@ -341,6 +341,8 @@ class LatentDisplay:
         self.legend_ = self.ax_.legend(
             loc="upper left", bbox_to_anchor=(1, 1), ncols=math.ceil(len(names) / 20), frameon=False
         )
+        for handle in self.legend_.legend_handles:
+            handle.set(sizes=[36], alpha=1)  # to be told apart even if the points are tiny
 
     def _draw_points(self, rows, **style):
         """Draw some points, and under them the ellipses of one standard deviation."""
