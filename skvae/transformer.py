@@ -77,10 +77,12 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         encoder and decoder, which is probabilistic PCA or factor analysis.
     activation : str, default="silu"
         A key of `skvae.networks.ACTIVATIONS`.
-    encoder, decoder : callable or None, default=None
-        Builders ``(in_features, out_features) -> torch.nn.Module`` of other networks, which get
-        and give tensors of shape (n_rows, features): `skvae.networks.Conv` for images. The
-        encoder's out_features are 2 * n_components: means and log standard deviations.
+    encoder : callable or None, default=None
+        A builder ``(in_features, out_features) -> torch.nn.Module`` of another network, which gets
+        and gives tensors of shape (n_rows, features): `skvae.networks.Conv` for images. Its
+        out_features are 2 * n_components: means and log standard deviations.
+    decoder : callable or None, default=None
+        Likewise, from n_components to the parameters of p(x given z).
     likelihood : str or Likelihood, default="auto"
         p(x given z): "gaussian", "student_t", "bernoulli", "continuous_bernoulli", "poisson",
         "negative_binomial", "categorical", or an instance from `skvae.likelihoods`. "auto" is
@@ -149,12 +151,18 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         What each component tells about a row, in nats, falling; near 0: unused.
     n_active_components_ : int
         Components in use: those whose posterior mean has a variance over rows above 0.01.
-    likelihood_, prior_, objective_ : Likelihood, Prior, Objective
-        What the parameters stood for.
+    likelihood_ : Likelihood
+        What the parameter stood for.
+    prior_ : Prior
+        What the parameter stood for.
+    objective_ : Objective
+        What the parameter stood for.
     classes_ : ndarray of shape (n_classes,)
         The classes of y; only if `conditional`.
     device_ : torch.device
+        Where it was computed.
     n_features_in_ : int
+        Columns of X.
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Only if X has string column names.
 
@@ -180,6 +188,11 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
     """
 
     _parameter_constraints = PARAMETER_CONSTRAINTS
+    # for the HTML repr in notebooks: the page that Sphinx's autosummary makes of the public name
+    _doc_link_module = "skvae"
+    _doc_link_template = (
+        "https://skvae.readthedocs.io/en/latest/reference/generated/skvae.{estimator_name}.html"
+    )
 
     def __init__(
         self,
