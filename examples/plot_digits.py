@@ -21,7 +21,7 @@ from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.model_selection import train_test_split
 
-from skvae import VAETransformer
+from skvae import LatentDisplay, LossCurveDisplay, SampleDisplay, VAETransformer
 
 figures = Path(__file__).parent / "figures"
 figures.mkdir(exist_ok=True)
@@ -38,17 +38,8 @@ X_train, X_test, y_train, y_test = train_test_split(X, digits.target, random_sta
 # Training: both terms of the bound, epoch by epoch. The weight of the KL term rises slowly, so
 # the latent space is first used and then put in order.
 vae = VAETransformer(n_components=16, random_state=0).fit(X_train, X_val=X_test)
-history = vae.history_
-epochs = np.arange(1, vae.n_iter_ + 1)
-figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
-for ax, key, title in zip(
-    axes, ("reconstruction", "kl"), ("Reconstruction: E[log p(x|z)]", "KL(q(z|x) || p(z))"), strict=True
-):
-    ax.plot(epochs, history[key], color="#0072B2", label="training")
-    ax.plot(epochs, history[f"validation_{key}"], color="#D55E00", linestyle="--", label="held out")
-    ax.set(title=title, xlabel="epoch", ylabel="nats per image")
-axes[0].legend()
-figure.savefig(figures / "digits_training.png", dpi=120)
+display = LossCurveDisplay.from_estimator(vae, terms=("reconstruction", "kl"))
+display.figure_.savefig(figures / "digits_training.png", dpi=120)
 
 # %%
 # Held-out rows: the log-likelihood says how probable the images are under the model, the squared
@@ -67,30 +58,16 @@ print(f"{'reconstruction error':24}{squared_error(vae):10.4f}{squared_error(pca)
 
 # %%
 # Originals and reconstructions.
-images = {"original": X_test[:12], "VAE": vae.inverse_transform(vae.transform(X_test[:12]))}
-images["PCA"] = pca.inverse_transform(pca.transform(X_test[:12]))
-
-
-def show_rows(rows, path):
-    """Draw rows of images, a label before each."""
-    n = len(next(iter(rows.values())))
-    figure, axes = plt.subplots(
-        len(rows), n, figsize=(0.7 * n + 0.8, 0.78 * len(rows)), layout="constrained", squeeze=False
-    )
-    for line, (label, row) in zip(axes, rows.items(), strict=True):
-        for ax, image in zip(line, row, strict=True):
-            ax.imshow(image.reshape(8, 8), cmap="gray_r", vmin=0, vmax=1)
-            ax.set(xticks=[], yticks=[])
-        line[0].set_ylabel(label, rotation=0, ha="right", va="center")
-    figure.savefig(path, dpi=120)
-
-
-show_rows(images, figures / "digits_reconstructions.png")
+images = [X_test[:12], *(model.inverse_transform(model.transform(X_test[:12])) for model in (vae, pca))]
+display = SampleDisplay.from_images(
+    np.concatenate(images), row_names=["original", "VAE", "PCA"], vmin=0, vmax=1
+)
+display.figure_.savefig(figures / "digits_reconstructions.png", dpi=120)
 
 # %%
 # New digits: decoded from random latent vectors.
-new = vae.sample(60, noise=False, random_state=0).reshape(5, 12, 64)
-show_rows({" " * i: row for i, row in enumerate(new)}, figures / "digits_samples.png")
+display = SampleDisplay.from_estimator(vae, n_samples=60, random_state=0, n_columns=12)
+display.figure_.savefig(figures / "digits_samples.png", dpi=120)
 
 # %%
 # Why mu and sigma: a plain autoencoder (no noise, no KL term) scatters its codes anywhere, with
@@ -103,14 +80,9 @@ maps = {
 }
 figure, axes = plt.subplots(1, 2, figsize=(10, 4.6), layout="constrained")
 for ax, (title, model) in zip(axes, maps.items(), strict=True):
-    Z = model.fit(X_train).transform(X_test)
-    for digit in range(10):
-        points = Z[y_test == digit]
-        ax.scatter(*points.T, s=0, color=plt.cm.tab10(digit))
-        for point in points:
-            ax.text(*point, str(digit), color=plt.cm.tab10(digit), fontsize=7, ha="center", va="center")
+    LatentDisplay.from_estimator(model.fit(X_train), X_test, y_test, ax=ax)
     for radius in (1, 2):
         ax.add_patch(plt.Circle((0, 0), radius, fill=False, linestyle=":", color="0.3"))
-    ax.set(title=title, xlabel="$z_0$", ylabel="$z_1$", aspect="equal")
+    ax.set(title=title, aspect="equal")
 figure.savefig(figures / "digits_latent_map.png", dpi=120)
 print(f"Pictures are in {figures}")

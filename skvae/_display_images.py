@@ -147,10 +147,8 @@ class SampleDisplay:
     Parameters
     ----------
     images : ndarray of shape (n_images, height, width) or (n_images, height, width, 3)
-    n_columns : int, default=None
-        Images side by side. None makes a square of them.
     row_names : sequence of str, default=None
-        Labels of the rows of images.
+        Labels of as many rows of images. None makes a square of them.
 
     Attributes
     ----------
@@ -169,9 +167,8 @@ class SampleDisplay:
     (25, 8, 8)
     """
 
-    def __init__(self, *, images, n_columns=None, row_names=None):
+    def __init__(self, *, images, row_names=None):
         self.images = images
-        self.n_columns = n_columns
         self.row_names = row_names
 
     @classmethod
@@ -206,7 +203,7 @@ class SampleDisplay:
         ax : matplotlib Axes, default=None
             None makes a new figure.
         **kwargs : dict
-            Passed on to `matplotlib.axes.Axes.imshow`.
+            Passed on to `plot`.
 
         Returns
         -------
@@ -214,18 +211,18 @@ class SampleDisplay:
         """
         import_pyplot(f"{cls.__name__}.from_estimator")
         vae = find_vae(estimator)
-        shape = {}
+        row_names = None
         if y is None and hasattr(vae, "classes_"):
             classes = vae.classes_[:N_CLASSES]
-            shape = {"n_columns": max(1, n_samples // len(classes)), "row_names": [str(c) for c in classes]}
-            y = np.repeat(classes, shape["n_columns"])
+            row_names = [str(label) for label in classes]
+            y = np.repeat(classes, max(1, n_samples // len(classes)))
             n_samples = len(y)
         rows = np.asarray(draw_rows(estimator, n_samples, y=y, noise=noise, random_state=random_state))
         images = as_images(rows, find_image_shape(image_shape, rows.shape[1], vae))
-        return cls(images=images, **shape).plot(ax=ax, **kwargs)
+        return cls(images=images, row_names=row_names).plot(ax=ax, **kwargs)
 
     @classmethod
-    def from_images(cls, images, *, image_shape=None, n_columns=None, row_names=None, ax=None, **kwargs):
+    def from_images(cls, images, *, image_shape=None, row_names=None, ax=None, **kwargs):
         """Draw given images.
 
         Parameters
@@ -233,29 +230,29 @@ class SampleDisplay:
         images : array-like of shape (n_images, n_features) or (n_images, *image_shape)
         image_shape : tuple of int, default=None
             As in `from_estimator`.
-        n_columns : int, default=None
-            Images side by side. None makes a square of them.
         row_names : sequence of str, default=None
-            Labels of the rows of images.
+            Labels of as many rows of images. None makes a square of them.
         ax : matplotlib Axes, default=None
             None makes a new figure.
         **kwargs : dict
-            Passed on to `matplotlib.axes.Axes.imshow`.
+            Passed on to `plot`.
 
         Returns
         -------
         display : SampleDisplay
         """
         images = as_images(images, image_shape)
-        return cls(images=images, n_columns=n_columns, row_names=row_names).plot(ax=ax, **kwargs)
+        return cls(images=images, row_names=row_names).plot(ax=ax, **kwargs)
 
-    def plot(self, ax=None, **kwargs):
+    def plot(self, ax=None, *, n_columns=None, **kwargs):
         """Draw the images, row by row.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
             None makes a new figure.
+        n_columns : int, default=None
+            Images side by side. None goes by `row_names`, or makes a square.
         **kwargs : dict
             Passed on to `matplotlib.axes.Axes.imshow`. `cmap` is "gray_r" for images of one
             channel; `vmin` and `vmax` span all but the outer 2 % of the values.
@@ -264,7 +261,9 @@ class SampleDisplay:
         -------
         self : SampleDisplay
         """
-        n_columns = self.n_columns or math.ceil(math.sqrt(len(self.images)))
+        if n_columns is None:
+            n = len(self.images)
+            n_columns = math.ceil(n / len(self.row_names) if self.row_names else math.sqrt(n))
         draw_mosaic(self, ax, list(self.images), n_columns, self.row_names, **kwargs)
         return self
 

@@ -88,7 +88,7 @@ def draw_mosaic(
     gap = max(1, round(max(height, width) / 16))
     free = low - (high - low)  # below all values: the colour map knows it by that
     shape = (n_rows * (height + gap) - gap, n_columns * (width + gap) - gap)
-    mosaic = np.full((*shape, *given.shape[3:]), free)
+    mosaic = np.full((*shape, *given.shape[3:]), float(free))
     for place, image in enumerate(images):
         if image is not None:
             top, left = (place // n_columns) * (height + gap), (place % n_columns) * (width + gap)
