@@ -287,7 +287,7 @@ def _draw_bins(ax, shown, real_kw, synthetic_kw):
     ax.stairs(shown.synthetic, shown.edges, **{"linewidth": 1.5} | synthetic_kw)
     ax.set_ylabel("share of rows", fontsize="small")
     ax.tick_params(labelsize="small")
-    ax.locator_params(axis="x", nbins=4)
+    ax.locator_params(axis="x", nbins=4, integer=bool((shown.edges % 1 == 0.5).all()))
 
 
 def _draw_levels(ax, shown, real_kw, synthetic_kw):

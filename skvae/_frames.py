@@ -93,13 +93,7 @@ def pair_columns(real, synthetic, columns=None):
     for i in range(len(names)) if columns is None else _find_columns(columns, names):
         left, right = read_column(reals[i]), read_column(synthetics[others.index(names[i])])
         numeric = left.dtype.kind == "f"
-        if numeric and right.dtype.kind != "f":
-            raise ValueError(
-                f"Got levels in the synthetic column {names[i]!r}; expected numbers, as in the real one."
-            )
-        if not numeric and right.dtype.kind == "f":
-            right = np.array([None if _is_missing(v) else _name_level(v) for v in right], dtype=object)
-        pairs.append(Pair(names[i], numeric, left, right))
+        pairs.append(Pair(names[i], numeric, left, _convert(right, numeric, names[i])))
     return pairs
 
 
@@ -110,6 +104,20 @@ def _find_columns(columns, names):
     if wrong or not places:
         raise ValueError(f"Got columns={columns!r}; expected names among {names[:20]!r}, or places.")
     return places
+
+
+def _convert(values, numeric, name):
+    """Return a synthetic column as numbers or as levels, whatever the real one holds."""
+    if numeric == (values.dtype.kind == "f"):
+        return values
+    if not numeric:
+        return np.array([None if _is_missing(v) else _name_level(v) for v in values], dtype=object)
+    try:
+        return np.array([np.nan if v is None else float(v) for v in values])
+    except ValueError:
+        raise ValueError(
+            f"Got levels in the synthetic column {name!r}; expected numbers, as in the real one."
+        ) from None
 
 
 def _is_missing(value):

@@ -4,6 +4,7 @@ import os
 
 # scikit-learn looks at it once, when it is first imported, and skips its array API checks without it
 os.environ["SCIPY_ARRAY_API"] = "1"
+os.environ["MPLBACKEND"] = "Agg"  # no windows
 
 import numpy as np
 import pytest

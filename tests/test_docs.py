@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -18,3 +19,4 @@ def test_code_runs(page, tmp_path, monkeypatch):
     names = {}
     for code in CODE.findall(page.read_text()):  # one after the other, as a reader would
         exec(compile(code, page.name, "exec"), names)
+    plt.close("all")
