@@ -124,7 +124,8 @@ class MarginalsDisplay:
             (_draw_levels if shown.edges is None else _draw_bins)(panel, shown, real_kw, synthetic_kw)
             panel.set_title(_title(shown), fontsize="medium")
             panel.spines[["top", "right"]].set_visible(False)
-        self.axes_.ravel()[0].legend(fontsize="small")
+        place = "lower right" if self.marginals[0].edges is None else "upper right"  # mostly free
+        self.axes_.ravel()[0].legend(fontsize="small", loc=place)
         self.figure_ = self.axes_.ravel()[0].figure
         return self
 
@@ -252,7 +253,7 @@ class CorrelationDisplay:
         seen = np.abs(difference[~np.eye(len(difference), dtype=bool) & np.isfinite(difference)])
         most = max(0.05, seen.max(initial=0.0))
         side = float(np.clip(0.2 * len(self.names), 2.4, 5.0))
-        margin = 0.08 * max(len(_shorten(name)) for name in self.names) + 0.4  # of the names, in inches
+        margin = 0.08 * max(len(_shorten(name)) for name in self.names) + 0.6  # of the names, in inches
         self.ax_, self.axes_ = make_panels(plt, ax, 3, 3, (side + (margin + 1.6) / 3, side + margin))
         cmap = plt.get_cmap(kwargs.pop("cmap", "cividis")).with_extremes(bad="white")
         tables = {"real": self.real, "synthetic": self.synthetic, "difference": difference}
