@@ -3,7 +3,7 @@
 import numpy as np
 
 from ._display import draw_rows, find_vae, import_pyplot, make_panels
-from ._frames import associations, marginal, pair_columns
+from ._statistics import associations, marginal, pair_columns
 
 __all__ = ["CorrelationDisplay", "MarginalsDisplay"]
 

@@ -22,7 +22,7 @@ from ._display import (
 )
 from ._display_images import ManifoldDisplay, ReconstructionDisplay, SampleDisplay
 from ._display_tables import CorrelationDisplay, MarginalsDisplay
-from ._frames import read_column
+from ._statistics import read_column
 
 __all__ = [
     "CorrelationDisplay",
