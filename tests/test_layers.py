@@ -10,15 +10,16 @@ PACKAGE = Path(__file__).parents[1] / "skvae"
 
 # from the bottom up; a module imports from lower rows only, so those of one row do not know each other
 LAYERS = [
-    ["_threads", "_random", "_compat"],
+    ["_threads", "_random", "_compat", "_files", "_frames"],
     ["_arrays"],
-    ["_rows", "_observation", "_flow"],
+    ["_rows", "_observation", "_flow", "_tree"],
     ["likelihoods", "priors", "objectives", "networks"],
     ["columns", "model"],
     ["training", "_validation"],  # the latter turns the names that users type into objects
     ["_defaults"],  # and this one "auto" into numbers
     ["transformer"],
-    ["plotting", "persistence", "outlier", "imputer", "oversampler"],
+    ["plotting", "outlier", "imputer", "oversampler"],
+    ["persistence", "export"],  # of all of these
     ["__init__"],
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
