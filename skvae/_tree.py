@@ -168,24 +168,31 @@ class Reader:
         return self._kinds[kind](parts)
 
     def _named(self, name):
-        if name not in self._names:
-            short = str(name).rpartition(".")[2]
+        if not isinstance(name, str) or name not in self._names:
+            name = name if isinstance(name, str) else type(name).__name__
+            short = name.rpartition(".")[2]
             raise ValueError(
                 f"it needs {name!r}, which is not part of skvae. If you know who made the file, import "
                 f"{short} and pass trusted=({short},)"
             )
         return self._names[name]
 
+    def _find(self, name):
+        if not isinstance(name, str) or name not in self._tensors:
+            raise ValueError("it lacks a tensor that its parameters name")
+        return self._tensors[name]
+
     def _tensor(self, name, is_parameter, requires_grad):
-        tensor = self._tensors[name]
+        tensor = self._find(name)
         if is_parameter and not isinstance(tensor, nn.Parameter):
             tensor = self._tensors[name] = nn.Parameter(tensor, requires_grad=requires_grad)
         return tensor
 
     def _array(self, name, dtype, shape):
-        data, dtype = self._tensors[name].numpy(), _dtype(dtype)
-        if data.dtype != np.uint8 or data.ndim != 1:
-            raise ValueError(f"the array {name!r} has no bytes")
+        tensor, dtype = self._find(name), _dtype(dtype)
+        if tensor.dtype is not torch.uint8 or tensor.ndim != 1:
+            raise ValueError(f"the array {name!r} is not one of bytes")
+        data = tensor.numpy()
         if dtype.kind == "b":
             data = (data != 0).view(np.uint8)  # any other byte would be neither true nor false
         flat = data.view(dtype)

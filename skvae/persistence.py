@@ -155,7 +155,7 @@ def load(path, trusted=()):
             if not trusted:  # else networks may do what only their own code knows
                 _check_networks(reader.objects)
         except (*DAMAGE, safetensors.SafetensorError) as error:
-            reason = str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
+            reason = _reason(error)
             raise ValueError(f"Got path={os.fspath(path)!r}, which cannot be loaded: {reason}.") from error
     return estimator
 
@@ -166,6 +166,12 @@ def _safetensors():
     except ImportError as error:
         raise ImportError("Saving and loading needs safetensors: pip install 'skvae[files]'.") from error
     return safetensors
+
+
+def _reason(error):
+    # not its text: that could be made of an object which is not whole
+    text = " ".join(arg for arg in error.args if isinstance(arg, str)).rstrip(".")
+    return text if type(error) is ValueError else f"{type(error).__name__}: {text}"
 
 
 def _versions():
