@@ -23,6 +23,10 @@ from . import _frames
 from ._compat import callback_state
 
 NUMPY_DTYPE = re.compile(r"[|<>]?(b1|[iu][1248]|f[248]|f16|c8|c16|[SU][1-9]\d{0,8}|[mM]8\[\d*[a-zA-Z]+\])")
+TORCH_DTYPES = {  # those that all versions of safetensors know
+    *(torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.bool),
+    *(torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
+}
 MAX_CODE_POINT = 0x10FFFF  # beyond, NumPy's text is none
 MODULE_ENTRIES = {"_parameters": nn.Parameter, "_buffers": torch.Tensor, "_modules": nn.Module}
 MODULE_STATE = {*MODULE_ENTRIES, "training", "_non_persistent_buffers_set"}  # the rest of it are hooks
@@ -84,7 +88,7 @@ class Writer:
 
     def _tensor(self, tensor, path):
         if id(tensor) not in self._names:
-            if tensor.layout is not torch.strided or tensor.is_quantized:
+            if tensor.layout is not torch.strided or tensor.dtype not in TORCH_DTYPES:
                 _refuse(tensor, path)
             name = self._names[id(tensor)] = self._name(path)
             self.tensors[name] = tensor.detach().cpu().contiguous()
@@ -132,6 +136,7 @@ class Reader:
             "float": float,
             "tuple": tuple,
             "set": set,
+            "slice": lambda parts: slice(*parts),
             "dict": dict,
             "objects": _objects,
             "scalar": _scalar,
@@ -247,6 +252,7 @@ def _describe(value):
 
 PLAIN = {
     set: lambda v: ("set", sorted(v, key=repr)),
+    slice: lambda v: ("slice", [v.start, v.stop, v.step]),
     datetime.datetime: lambda v: ("datetime", v.isoformat()),
     datetime.date: lambda v: ("date", v.isoformat()),
     datetime.time: lambda v: ("time", v.isoformat()),

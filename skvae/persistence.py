@@ -186,7 +186,9 @@ def _versions():
 def _known_names():
     """Map the names that any file may use to what they stand for."""
     ours = [thing for module in MODULES for thing in vars(module).values() if _is_known(thing, module)]
-    return {name_of(thing): thing for thing in [*ours, *LAYERS, *METADATA_REQUESTS, model.posterior_of]}
+    types = [bool, int, float, str, *np.sctypeDict.values()]  # as a parameter dtype has them
+    known = [*ours, *LAYERS, *METADATA_REQUESTS, *types, model.posterior_of]
+    return {name_of(thing): thing for thing in known}
 
 
 def _is_known(thing, module):

@@ -343,6 +343,25 @@ ARRAYS = hnp.arrays(
     hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3),
 )
 KEYS = st.none() | st.booleans() | st.integers() | st.text() | st.tuples(st.integers(), st.text())
+SAMPLES = [
+    *(slice(1, None, 2), np.float64, float, torch.float32),
+    *(torch.device("cuda:1"), np.dtype("<f4"), np.dtype(object), nn.Linear),
+    *(pd.NA, pd.NaT, pd.CategoricalDtype(["a", "b"], ordered=True), pd.CategoricalDtype()),
+    *(pd.Timestamp("2020-01-01", tz="Europe/Berlin"), pd.Timestamp("2020"), pd.Timedelta("1h")),
+    *(pd.StringDtype(), pd.Int8Dtype(), pd.BooleanDtype(), pd.Float64Dtype()),
+    *(pd.DatetimeTZDtype("ns", "UTC"), pl.Int8(), pl.Enum(["a", "b"]), pl.String(), pl.Boolean()),
+    *(pl.Datetime("ms", "UTC"), pl.Duration("us"), pl.Categorical(), pl.Date()),
+    *(
+        pd.Index([1.5, 2.0], name="x"),
+        pd.MultiIndex.from_tuples([("a", 1), ("b", 2)], names=["i", "j"]),
+    ),
+    *(pd.Index(["a", None], dtype=object), pd.CategoricalIndex(["a", "b"]), pd.RangeIndex(2, 9, 3)),
+    *(torch.arange(6).reshape(2, 3).t(), torch.tensor(1.5, dtype=torch.bfloat16), torch.zeros(0, 2)),
+    *(torch.tensor([True, False]), torch.int64),
+    nn.Parameter(torch.ones(2, dtype=torch.float16), requires_grad=False),
+    np.array([None, "a", (1, 2), [3]], dtype=object).reshape(2, 2),
+    2**5000,
+]
 LEAVES = st.one_of(
     KEYS,
     st.floats(),
@@ -354,26 +373,7 @@ LEAVES = st.one_of(
     st.frozensets(st.text()).map(set),
     ARRAYS,
     ARRAYS.filter(lambda a: a.size > 0).map(lambda a: a.flat[0]),
-    st.sampled_from(
-        [
-            *(torch.float32, torch.device("cuda:1"), np.dtype("<f4"), np.dtype(object), nn.Linear),
-            *(pd.NA, pd.NaT, pd.CategoricalDtype(["a", "b"], ordered=True), pd.CategoricalDtype()),
-            *(pd.Timestamp("2020-01-01", tz="Europe/Berlin"), pd.Timestamp("2020"), pd.Timedelta("1h")),
-            *(pd.StringDtype(), pd.Int8Dtype(), pd.BooleanDtype(), pd.Float64Dtype()),
-            *(pd.DatetimeTZDtype("ns", "UTC"), pl.Int8(), pl.Enum(["a", "b"]), pl.String(), pl.Boolean()),
-            *(pl.Datetime("ms", "UTC"), pl.Duration("us"), pl.Categorical(), pl.Date()),
-            *(
-                pd.Index([1.5, 2.0], name="x"),
-                pd.MultiIndex.from_tuples([("a", 1), ("b", 2)], names=["i", "j"]),
-            ),
-            *(pd.Index(["a", None], dtype=object), pd.CategoricalIndex(["a", "b"]), pd.RangeIndex(2, 9, 3)),
-            *(torch.arange(6).reshape(2, 3).t(), torch.tensor(1.5, dtype=torch.bfloat16), torch.zeros(0, 2)),
-            *(torch.tensor([True, False]), torch.ones(2, dtype=torch.complex64), torch.int64),
-            nn.Parameter(torch.ones(2, dtype=torch.float16), requires_grad=False),
-            np.array([None, "a", (1, 2), [3]], dtype=object).reshape(2, 2),
-            2**5000,
-        ]
-    ),
+    st.sampled_from(SAMPLES),
 )
 TREES = st.recursive(
     LEAVES,
@@ -415,6 +415,12 @@ def test_values_come_back(path, value):
     assert equal(new, value), new
 
 
+@pytest.mark.parametrize("value", SAMPLES, ids=lambda value: type(value).__name__)
+def test_samples_come_back(path, value):
+    save(Wrapper(value=value), path)
+    assert equal(load(path, trusted=(Wrapper,)).value, value)
+
+
 def test_tensors_that_are_one_stay_one(path):
     weight = nn.Parameter(torch.ones(2))
     save(Wrapper(value=[weight, {"again": weight}]), path)
@@ -450,6 +456,7 @@ def hooked():
         (np.zeros(1, dtype=[("a", int)]), "at 'value'"),
         (np.ma.masked_array([1.0]), "at 'value'"),
         (torch.zeros(2).to_sparse(), "at 'value'"),
+        (torch.ones(2, dtype=torch.complex64), "at 'value'"),
         (torch.Generator(), "at 'value'"),
         (np.random.default_rng(0), "at 'value'"),
         (pd.DataFrame({"a": [1]}), "cannot be saved"),
