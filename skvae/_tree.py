@@ -81,7 +81,8 @@ class Writer:
 
     def _name(self, path):
         """Return a new name for the tensor at a path, by which a reader of the file knows it."""
-        name = base = ".".join(step for step in path if step not in MODULE_ENTRIES)
+        base = ".".join(step for step in path if step not in MODULE_ENTRIES)
+        name = base = base.encode("utf-8", "backslashreplace").decode()  # a key may be half a character
         while name in self.tensors:
             name = f"{base}~{len(self.tensors)}"
         return name
@@ -91,7 +92,8 @@ class Writer:
             if tensor.layout is not torch.strided or tensor.dtype not in TORCH_DTYPES:
                 _refuse(tensor, path)
             name = self._names[id(tensor)] = self._name(path)
-            self.tensors[name] = tensor.detach().cpu().contiguous()
+            # a copy: safetensors refuses tensors that share memory, as rows of one do
+            self.tensors[name] = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
             self._kept.append(tensor)
         is_parameter = isinstance(tensor, nn.Parameter)
         return [self._names[id(tensor)], is_parameter, tensor.requires_grad and is_parameter]

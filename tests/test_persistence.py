@@ -361,6 +361,10 @@ SAMPLES = [
     nn.Parameter(torch.ones(2, dtype=torch.float16), requires_grad=False),
     np.array([None, "a", (1, 2), [3]], dtype=object).reshape(2, 2),
     2**5000,
+    {"\ud800": np.ones(2), "a.b": np.zeros(1), "a": {"b": np.ones(1)}},
+    [torch.ones(4)[:2], torch.arange(4)[1:3]],
+    list(torch.arange(4.0).split(2)),
+    list(torch.arange(4.0).expand(3, 4)),
 ]
 LEAVES = st.one_of(
     KEYS,
