@@ -1,5 +1,7 @@
 """A variational autoencoder for scikit-learn."""
 
+from .export import export_onnx
+from .persistence import load, save
 from .plotting import (
     CorrelationDisplay,
     LatentDisplay,
@@ -20,5 +22,8 @@ __all__ = [
     "ReconstructionDisplay",
     "SampleDisplay",
     "VAETransformer",
+    "export_onnx",
+    "load",
+    "save",
 ]
 __version__ = "0.1.0"

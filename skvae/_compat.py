@@ -1,6 +1,7 @@
 """All that is private to scikit-learn or absent from some of its supported versions."""
 
 from sklearn.base import _fit_context as fit_context
+from sklearn.utils._metadata_requests import MetadataRequest, MethodMetadataRequest
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight as check_sample_weight
 
@@ -16,7 +17,10 @@ except ImportError:  # scikit-learn < 1.9
         return method
 
 
+METADATA_REQUESTS = [MetadataRequest, MethodMetadataRequest]  # what `set_fit_request` leaves behind
+
 __all__ = [
+    "METADATA_REQUESTS",
     "CallbackSupportMixin",
     "EpochCallbacks",
     "Interval",

@@ -16,7 +16,7 @@ CODE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 )
 def test_code_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    names = {}
+    names = {"__name__": "__main__"}  # what functions take for their module
     for code in CODE.findall(page.read_text()):  # one after the other, as a reader would
         exec(compile(code, page.name, "exec"), names)
     plt.close("all")

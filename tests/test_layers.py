@@ -10,9 +10,10 @@ PACKAGE = Path(__file__).parents[1] / "skvae"
 
 # from the bottom up; a module imports from lower rows only, so those of one row do not know each other
 LAYERS = [
-    ["_threads", "_random", "_compat", "_statistics"],
+    ["_threads", "_random", "_compat", "_files", "_frames", "_statistics", "_cells"],
     ["_arrays"],
-    ["_rows", "_observation", "_flow"],
+    ["_rows", "_observation", "_flow", "_tree"],
+    ["_mixed"],
     ["likelihoods", "priors", "objectives", "networks"],
     ["columns", "model"],
     ["training", "_validation"],  # the latter turns the names that users type into objects
@@ -21,7 +22,8 @@ LAYERS = [
     ["_display"],
     ["_mosaic"],
     ["_display_images", "_display_tables"],
-    ["plotting", "persistence", "outlier", "imputer", "oversampler"],
+    ["plotting", "outlier", "imputer", "oversampler"],
+    ["persistence", "export"],  # of all of these
     ["__init__"],
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -1,0 +1,127 @@
+"""Labels and types of pandas and polars, taken apart into plain values and put together again."""
+
+import re
+from importlib import import_module
+from zoneinfo import ZoneInfo
+
+import numpy as np
+
+PANDAS_DTYPE = re.compile(
+    r"str|string|boolean|U?Int(?:8|16|32|64)|Float(?:32|64)"
+    r"|datetime64\[(?P<unit>s|ms|us|ns), (?P<zone>[\w+/-]+)\]"
+)
+INDEX_KINDS = "biufmMO"  # NumPy types of labels; others could claim any amount of memory
+POLARS_DTYPES = {
+    *(f"{sign}Int{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64)),
+    *("Float32", "Float64", "Boolean", "String", "Categorical", "Date", "Time", "Null"),
+}
+
+
+def describe(value):
+    """Return the kind of a label, an index or a type, and its parts; None if it is of no known kind.
+
+    The parts are plain values, types of NumPy or things that have parts of their own.
+    """
+    library = (value if isinstance(value, type) else type(value)).__module__.partition(".")[0]
+    if library == "pandas":
+        return _describe_pandas(value, import_module("pandas"))
+    if library == "polars":
+        return _describe_polars(value, import_module("polars"))
+    return None
+
+
+def rebuild(kind, parts):
+    """Return what `describe` took apart; raise ValueError for parts that it would not have given."""
+    library, _, name = kind.partition(".")
+    return (_rebuild_pandas if library == "pandas" else _rebuild_polars)(name, parts, import_module(library))
+
+
+def _describe_pandas(value, pandas):
+    if value is pandas.NA or value is pandas.NaT:
+        return "pandas.missing", str(value)
+    if isinstance(value, pandas.Timestamp):
+        moment = value if value.tz is None else value.tz_convert("UTC").tz_localize(None)
+        return "pandas.Timestamp", [int(moment.asm8.astype("int64")), value.unit, _zone_name(value.tz)]
+    if isinstance(value, pandas.Timedelta):
+        return "pandas.Timedelta", [int(value.asm8.astype("int64")), value.unit]
+    if isinstance(value, pandas.RangeIndex):
+        return "pandas.RangeIndex", [value.start, value.stop, value.step, value.name]
+    if isinstance(value, pandas.MultiIndex):
+        return "pandas.MultiIndex", [value.tolist(), list(value.names)]
+    if isinstance(value, pandas.Index) and not isinstance(value, pandas.PeriodIndex | pandas.IntervalIndex):
+        return "pandas.Index", [value.tolist(), value.dtype, value.name]
+    if isinstance(value, pandas.CategoricalDtype):
+        return "pandas.CategoricalDtype", [value.categories, value.ordered]
+    if isinstance(value, pandas.api.extensions.ExtensionDtype) and PANDAS_DTYPE.fullmatch(str(value)):
+        return "pandas.dtype", str(value)
+    return None
+
+
+def _rebuild_pandas(name, parts, pandas):
+    if name == "missing":
+        return {"<NA>": pandas.NA, "NaT": pandas.NaT}[parts]
+    if name == "Timestamp":
+        count, unit, zone = parts
+        moment = pandas.Timestamp(_moment(count, unit, "datetime64"))
+        return moment if zone is None else moment.tz_localize("UTC").tz_convert(_zone(zone))
+    if name == "Timedelta":
+        return pandas.Timedelta(_moment(*parts, "timedelta64"))
+    if name == "RangeIndex":
+        return pandas.RangeIndex(*parts[:3], name=parts[3])
+    if name == "MultiIndex":
+        return pandas.MultiIndex.from_tuples(parts[0], names=parts[1])
+    if name == "CategoricalDtype":
+        return pandas.CategoricalDtype(*parts)
+    if name == "dtype":
+        return _pandas_dtype(parts, pandas)
+    if name != "Index":
+        raise ValueError(f"pandas.{name} is not known")
+    labels, dtype, name = parts
+    if getattr(dtype, "kind", "O") not in INDEX_KINDS:
+        raise ValueError(f"an index of {dtype!r} is not known")
+    return pandas.Index(labels, dtype=dtype, name=name)
+
+
+def _pandas_dtype(text, pandas):
+    match = PANDAS_DTYPE.fullmatch(text)
+    if match is None:
+        raise ValueError(f"the type {text!r} of pandas is not known")
+    if match["zone"]:
+        return pandas.DatetimeTZDtype(match["unit"], _zone(match["zone"]))
+    return pandas.api.types.pandas_dtype(text)
+
+
+def _describe_polars(value, polars):
+    cls = value if isinstance(value, type) else type(value)
+    if cls.__name__ in POLARS_DTYPES and getattr(polars, cls.__name__, None) is cls:
+        return "polars." + cls.__name__, []
+    if isinstance(value, polars.Enum):
+        return "polars.Enum", [value.categories.to_list()]
+    if isinstance(value, polars.Datetime):
+        return "polars.Datetime", [value.time_unit, value.time_zone]
+    if isinstance(value, polars.Duration):
+        return "polars.Duration", [value.time_unit]
+    return None
+
+
+def _rebuild_polars(name, parts, polars):
+    if name not in POLARS_DTYPES | {"Enum", "Datetime", "Duration"}:
+        raise ValueError(f"polars.{name} is not known")
+    return getattr(polars, name)(*parts)
+
+
+def _moment(count, unit, kind):
+    if unit not in ("s", "ms", "us", "ns"):
+        raise ValueError(f"the unit {unit!r} of time is not known")
+    return np.int64(count).view(f"{kind}[{unit}]")
+
+
+def _zone_name(tz):
+    return None if tz is None else str(_zone(str(tz)))
+
+
+def _zone(name):
+    try:
+        return ZoneInfo(name)  # takes no path, where pandas' own reading of a name would
+    except (KeyError, OSError, ValueError) as error:
+        raise ValueError(f"the time zone {name!r} is not known here") from error

@@ -1,0 +1,106 @@
+"""Encoder and decoder as ONNX files, which run without Python and torch."""
+
+import copy
+import warnings
+
+import torch
+from sklearn.utils.validation import check_is_fitted
+from torch import nn
+
+from ._files import write_file
+from .transformer import VAETransformer
+
+__all__ = ["export_onnx"]
+
+
+def export_onnx(estimator, path, part="encoder"):
+    """Write the encoder or the decoder of a fitted `VAETransformer` as an ONNX file.
+
+    Both compute in float32, for any number of rows.
+
+    Parameters
+    ----------
+    estimator : VAETransformer
+    path : str or path-like
+        A file there is replaced in one step.
+    part : {"encoder", "decoder"}, default="encoder"
+        "encoder" maps "x", rows in the units of the data, NaN where a cell is missing, to "mean" and
+        "std", as `VAETransformer.posterior` does. "decoder" maps "z" to "x", as
+        `VAETransformer.inverse_transform` does.
+
+    Raises
+    ------
+    TypeError
+        If it is another estimator.
+    ValueError
+        If there is no such part.
+    ImportError
+        If onnx or onnxscript is not installed.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import skvae
+    >>> from sklearn.datasets import load_iris
+    >>> vae = skvae.VAETransformer(n_components=2, max_iter=10).fit(load_iris().data)
+    >>> skvae.export_onnx(vae, os.path.join(tempfile.mkdtemp(), "encoder.onnx"))
+    """
+    if not isinstance(estimator, VAETransformer):
+        raise TypeError(f"Got estimator={estimator!r}; expected a VAETransformer.")
+    if part not in PARTS:
+        raise ValueError(f"Got part={part!r}; expected 'encoder' or 'decoder'.")
+    check_is_fitted(estimator)
+    build, source, targets = PARTS[part]
+    vae = copy.deepcopy(estimator.module_).cpu().float()
+    module = build(vae, torch.tensor(estimator._order)).eval()
+    write_file(path, _convert(module, source, targets).SerializeToString())
+
+
+def _convert(module, source, targets):
+    """Return the ONNX model of a module that maps any number of rows of `n_features` values."""
+    try:
+        import onnx  # noqa: F401 -- torch names only one of the two if it lacks both
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise ImportError("The export needs onnx and onnxscript: pip install 'skvae[onnx]'.") from error
+    example = torch.zeros(2, module.n_features)  # one row would be taken for the only number of rows
+    with warnings.catch_warnings():
+        # torch's exporter calls what torch itself has deprecated; a user can do nothing about it
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", FutureWarning)
+        program = torch.onnx.export(
+            module,
+            (example,),
+            dynamo=True,
+            verbose=False,
+            input_names=[source],
+            output_names=targets,
+            dynamic_shapes=({0: torch.export.Dim("rows")},),
+        )
+    return program.model_proto
+
+
+class _Encoder(nn.Module):
+    def __init__(self, vae, order):
+        super().__init__()
+        self.vae = vae
+        self.register_buffer("order", order)
+        self.n_features = vae.likelihood.n_features
+
+    def forward(self, x):
+        posterior = self.vae.encode(self.vae.likelihood.standardize(x))
+        return posterior.mean[:, self.order], posterior.std[:, self.order]
+
+
+class _Decoder(nn.Module):
+    def __init__(self, vae, order):
+        super().__init__()
+        self.vae = vae
+        self.register_buffer("order", torch.argsort(order))
+        self.n_features = len(order)
+
+    def forward(self, z):
+        return self.vae.decode(z[:, self.order])
+
+
+PARTS = {"encoder": (_Encoder, "x", ["mean", "std"]), "decoder": (_Decoder, "z", ["x"])}
