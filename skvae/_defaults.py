@@ -10,21 +10,25 @@ from .training import Plan
 
 FULL_BATCH = 256  # up to so many distinct rows train as one batch, in float64
 SMALL = 1000  # rows below which plain narrow networks generalise better than normalised wide ones
+FINISH = 2000  # rows from which on the prior can be fitted to them without fitting single ones
 ONE_THREAD_PRODUCTS = 30e6  # multiplications per step below which a second thread does not pay
 
 
-def choose_networks(hidden_layer_sizes, activation, amount):
-    """Return the builders of encoder and decoder, mirror images of each other."""
+def choose_networks(hidden_layer_sizes, activation, amount, table):
+    """Return the builders of encoder and decoder, mirror images of each other.
+
+    `table` tells whether the encoder sees embedded columns, which nothing needs to tame.
+    """
     large = amount >= SMALL
     if isinstance(hidden_layer_sizes, str):
         sizes = (256, 256) if large else (128, 128)
     else:
         sizes = check_sizes(hidden_layer_sizes)
-    encoder = MLP(sizes, activation, norm=large, bend=large and len(sizes) > 0)
+    encoder = MLP(sizes, activation, norm=large, bend=large and len(sizes) > 0 and not table)
     return encoder, MLP(sizes[::-1], activation, norm=large)
 
 
-def choose_plan(params, objective, n_rows, amount, n_before, passing):
+def choose_plan(params, objective, n_rows, amount, n_before, passing, table):
     """Return the `Plan` of a fit.
 
     Parameters
@@ -40,18 +44,23 @@ def choose_plan(params, objective, n_rows, amount, n_before, passing):
         Epochs that a warm start goes on from.
     passing : bool
         One pass of `partial_fit`.
+    table : bool
+        Whether the likelihood is one of tables.
     """
 
     def auto(name, otherwise):
         return otherwise if params[name] == "auto" else params[name]
 
     full_batch = n_rows <= auto("batch_size", FULL_BATCH)
-    batch_size = n_rows if full_batch else auto("batch_size", 128)
+    batch_size = n_rows if full_batch else auto("batch_size", 512 if table and n_rows > 10_000 else 128)
     large = amount >= SMALL
-    steps = 500 if full_batch else (2500 if large else 1500) * math.sqrt(max(1.0, n_rows / 1500))
+    if table:
+        steps = 500 if full_batch else max(600, 1600 * math.sqrt(n_rows / 33_000))
+    else:
+        steps = 500 if full_batch else (2500 if large else 1500) * math.sqrt(max(1.0, n_rows / 1500))
     epochs = auto("max_iter", max(1, round(steps / max(1, round(n_rows / batch_size)))))
-    rate = auto("learning_rate", 6e-3)
-    noise = (0.35 if large else 0.4) * math.sqrt(min(1.0, 1500 / amount))
+    rate = auto("learning_rate", 3e-3 if table else 6e-3)
+    noise = 0.0 if table else (0.35 if large else 0.4) * math.sqrt(min(1.0, 1500 / amount))
     weight_precision = 200 if large else 25  # of the Gaussian prior on a weight, over all rows
     tied = 0.9 if params["n_components"] <= 3 else 0.5  # a map to look at, or a density
     going_on = passing or n_before > 0
@@ -66,6 +75,7 @@ def choose_plan(params, objective, n_rows, amount, n_before, passing):
         input_noise=noise if noise > 0.1 and objective.n_draws else 0.0,
         tied=0.0 if going_on else tied,
         settle=0.0 if going_on else 0.3,
+        finish=not passing and amount >= FINISH,
         cycle=not passing,
         averaging=passing,
         dtype=choose_dtype(params["precision"], full_batch),

@@ -1,8 +1,31 @@
 """The module between decoder and data: a likelihood fitted to the columns of one table."""
 
+from abc import ABC, abstractmethod
+
 import numpy as np
 import torch
+from sklearn.base import BaseEstimator
 from torch import nn
+
+
+class Likelihood(BaseEstimator, ABC):
+    """Specification of p(x given z): hyper-parameters without tensors.
+
+    Attributes
+    ----------
+    name : str
+        What users type as ``likelihood=``.
+    """
+
+    name: str
+
+    @abstractmethod
+    def check(self, X):
+        """Raise ValueError if a cell of X (NaN aside) lies outside the support."""
+
+    @abstractmethod
+    def build(self, X, sample_weight=None):
+        """Return the module of training data X of shape (n_rows, n_features): an `ObservationModel`."""
 
 
 class ObservationModel(nn.Module):
@@ -126,9 +149,22 @@ class ObservationModel(nn.Module):
         """Return E[x given z] in the units of the data, shape (..., n_features)."""
         return self._rescale(self.likelihood.mean(self._params(output), self.constants))
 
-    def sample(self, output, generator):
-        """Draw x given z in the units of the data, shape (..., n_features)."""
+    def sample(self, output, generator, holes=True):
+        """Draw x given z in the units of the data, shape (..., n_features). It has no `holes` in any case."""
         return self._rescale(self.likelihood.sample(self._params(output), self.constants, generator))
+
+    def fill(self, x, output, generator, holes=False):
+        """Draw the missing cells of standardised rows.
+
+        Returns
+        -------
+        values : Tensor of shape (..., n_features)
+            Values in the units of the data; NaN where a cell was not missing.
+        log_prob : Tensor of shape (...)
+            Log-density of the cells that were given.
+        """
+        drawn = self.sample(output, generator)
+        return torch.where(torch.isnan(x), drawn, torch.nan), self.row_log_prob(x, output)
 
     def _params(self, output):
         params = output.unflatten(-1, (self.n_params, self.n_features))

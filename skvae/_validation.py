@@ -9,6 +9,7 @@ from sklearn.base import clone
 
 from . import likelihoods, networks, objectives, priors
 from ._compat import Interval, StrOptions
+from .columns import is_table
 
 
 def named(module, base):
@@ -37,6 +38,7 @@ PARAMETER_CONSTRAINTS = {
     "decoder": [callable, None],
     "likelihood": [StrOptions({"auto", *LIKELIHOODS}), likelihoods.Likelihood],
     "prior": [StrOptions(set(PRIORS)), priors.Prior],
+    "categorical_features": [StrOptions({"auto"}), "array-like"],
     "conditional": ["boolean"],
     "objective": [StrOptions(set(OBJECTIVES)), objectives.Objective],
     "beta": [_from_zero],
@@ -63,11 +65,21 @@ def resolve(value, classes):
     return classes[value]() if isinstance(value, str) else clone(value)
 
 
-def resolve_likelihood(value, boolean):
-    """As `resolve`; "auto" goes by the type of the array, never by its values."""
+def resolve_likelihood(value, X, categorical_features):
+    """As `resolve`; "auto" goes by the container of X and the types of its columns, never by values."""
+    chosen = not isinstance(categorical_features, str)
     if isinstance(value, str) and value == "auto":
-        value = "bernoulli" if boolean else "gaussian"
-    return resolve(value, LIKELIHOODS)
+        if is_table(X) or chosen:
+            value = "mixed"
+        else:
+            value = "bernoulli" if getattr(X, "dtype", None) == np.bool_ else "gaussian"
+    likelihood = resolve(value, LIKELIHOODS)
+    if chosen and not isinstance(likelihood, likelihoods.Mixed):
+        raise ValueError(
+            f"Got categorical_features={categorical_features!r} with likelihood={value!r}, which has no "
+            "columns of levels. Set likelihood='auto' or 'mixed'."
+        )
+    return likelihood
 
 
 def resolve_device(value):

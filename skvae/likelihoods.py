@@ -5,25 +5,27 @@ looks at the training data and returns an `ObservationModel`, the module that th
 """
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from numbers import Real
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from sklearn.base import BaseEstimator
 from torch.autograd.function import once_differentiable
 
 from ._arrays import moments, row_chunks
-from ._observation import ObservationModel
+from ._mixed import Mixed
+from ._observation import Likelihood, ObservationModel
 from ._random import standard_gamma
 
 __all__ = [
     "Bernoulli",
     "Categorical",
+    "Columnwise",
     "ContinuousBernoulli",
     "Gaussian",
     "Likelihood",
+    "Mixed",
     "NegativeBinomial",
     "ObservationModel",
     "Poisson",
@@ -36,8 +38,8 @@ MAX_LOG_SIGMA = 10.0  # e^10 standard deviations of a column
 MAX_LOG_RATE = 30.0  # e^30 is 1e13 counts; float32 overflows at e^88
 
 
-class Likelihood(BaseEstimator, ABC):
-    """Specification of p(x given z) for columns that are independent given z.
+class Columnwise(Likelihood):
+    """Specification of p(x given z) for columns of one kind that are independent given z.
 
     To add one: derive from this class, give it a `name` and the methods below, and list it in
     ``__all__``. In their signatures x has shape (..., n_features), `params` (..., n_params,
@@ -55,17 +57,8 @@ class Likelihood(BaseEstimator, ABC):
         Whether cells are probabilities, of which training draws zeros and ones at every pass.
     """
 
-    name: str
     standardized = False
     dynamic = False
-
-    @abstractmethod
-    def check(self, X):
-        """Raise ValueError if a cell of X (NaN aside) lies outside the support."""
-
-    @abstractmethod
-    def build(self, X, sample_weight=None):
-        """Return the `ObservationModel` of training data X of shape (n_rows, n_features)."""
 
     @abstractmethod
     def log_prob(self, x, params, constants):
@@ -107,7 +100,7 @@ def _smoothed_log_mean(mean):
     return np.log(np.maximum(np.nan_to_num(mean), 1e-3))
 
 
-class Gaussian(Likelihood):
+class Gaussian(Columnwise):
     """Normal density; mean and, by default, sigma of each cell come from the decoder.
 
     A learned sigma balances reconstruction against KL without a weight to tune: Rybkin,
@@ -203,7 +196,7 @@ class _GaussianRows(torch.autograd.Function):
         return None, scaled.mul_(precision), grad_log_sigma
 
 
-class StudentT(Likelihood):
+class StudentT(Columnwise):
     """Student's t density: location from the decoder, scale and degrees of freedom by column.
 
     For heavy tails and outliers. The degrees of freedom stay above 2, so mean and variance exist.
@@ -248,7 +241,7 @@ class StudentT(Likelihood):
         return mean + torch.exp(log_scale) * radius * torch.cos(2 * math.pi * v)
 
 
-class Bernoulli(Likelihood):
+class Bernoulli(Columnwise):
     """Zeros and ones; the decoder gives logits.
 
     Parameters
@@ -299,7 +292,7 @@ class Bernoulli(Likelihood):
         return torch.bernoulli(torch.sigmoid(_first(params)), generator=generator)
 
 
-class ContinuousBernoulli(Likelihood):
+class ContinuousBernoulli(Columnwise):
     """Density on [0, 1] proportional to exp(eta x); the decoder gives eta.
 
     For grey values: the normaliser that a Bernoulli of grey values lacks. Loaiza-Ganem and
@@ -352,7 +345,7 @@ def _check_counts(likelihood, X):
         _refuse(likelihood, X, "whole numbers from 0 on", "Use likelihood='gaussian' for measurements.")
 
 
-class Poisson(Likelihood):
+class Poisson(Columnwise):
     """Counts whose variance equals their mean; the decoder gives the log-rate."""
 
     name = "poisson"
@@ -379,7 +372,7 @@ class Poisson(Likelihood):
         return torch.poisson(self.mean(params, constants), generator=generator)
 
 
-class NegativeBinomial(Likelihood):
+class NegativeBinomial(Columnwise):
     """Overdispersed counts: log-mean from the decoder, inverse dispersion r by column.
 
     The variance is mean + mean^2 / r, as in scVI, Lopez et al. (2018), doi:10.1038/s41592-018-0229-2.
@@ -422,7 +415,7 @@ def _count_model(likelihood, X, sample_weight, constants=()):
     return ObservationModel(likelihood, location, scale, constants=constants, offset=offset, features="log1p")
 
 
-class Categorical(Likelihood):
+class Categorical(Columnwise):
     """Levels coded 0, 1, 2 ...; the decoder gives a logit per level, the encoder sees one-hot.
 
     Every column gets as many logits as the column with most levels; those beyond a column's own

@@ -18,7 +18,19 @@ import torch
 from sklearn.base import BaseEstimator
 from torch import nn
 
-from . import _arrays, _flow, _observation, likelihoods, model, networks, objectives, priors, transformer
+from . import (
+    _arrays,
+    _flow,
+    _mixed,
+    _observation,
+    columns,
+    likelihoods,
+    model,
+    networks,
+    objectives,
+    priors,
+    transformer,
+)
 from ._compat import METADATA_REQUESTS
 from ._files import write_file
 from ._tree import Reader, Writer, name_of
@@ -29,7 +41,19 @@ FORMAT = 1
 MAX_HEADER = 1 << 25  # bytes; JSON data take up to some 30 times as much memory
 MAX_MODULES = 10_000  # calls of modules in one network
 BLANK = "0" * 64  # stands where the checksum will
-MODULES = [_arrays, _flow, _observation, likelihoods, model, networks, objectives, priors, transformer]
+MODULES = [
+    _arrays,
+    _flow,
+    _mixed,
+    _observation,
+    columns,
+    likelihoods,
+    model,
+    networks,
+    objectives,
+    priors,
+    transformer,
+]
 # fmt: off
 LAYERS = [
     nn.AvgPool1d, nn.AvgPool2d, nn.BatchNorm1d, nn.BatchNorm2d, nn.CELU, nn.Conv1d, nn.Conv2d,

@@ -17,6 +17,12 @@ from ._flow import Coupling
 __all__ = ["ByClass", "Flow", "Mixture", "Prior", "PriorModel", "StandardNormal", "VampPrior", "by_class"]
 
 LOG_2PI = math.log(2 * math.pi)
+FINISH_ROWS = 500  # of a class from which on its prior is fitted to them
+EM_STEPS = 20
+EM_ROWS = 8192  # taken at once
+EM_LEAST = 2.0  # rows of a mode in use
+EM_FLOOR = 1e-3  # least variance of a mode, of the variance of all rows
+UNUSED = -30.0  # log-weight of a mode that no row is near
 MIN_LOG_STD = -4.0  # narrower modes lose digits in float32
 
 
@@ -84,6 +90,18 @@ class PriorModel(nn.Module, ABC):
             Draws from the posteriors of random training rows. Their means alone would make a
             component look narrow that the encoder does not use.
         generator : torch.Generator
+        y : Tensor of int, shape (N,), or None
+        """
+        return
+
+    def finish(self, z, weight=None, y=None):
+        """Take the last step by other means than gradients, where there are any; by default none.
+
+        Parameters
+        ----------
+        z : Tensor of shape (N, latent_dim)
+            Draws from the posteriors of training rows.
+        weight : Tensor of shape (N,) or None
         y : Tensor of int, shape (N,), or None
         """
         return
@@ -182,6 +200,36 @@ class _MixtureModel(PriorModel):
 
     def kl_from(self, posterior, y=None):
         return None
+
+    @torch.no_grad()
+    def finish(self, z, weight=None, y=None):
+        # gradients raise the density where the rows are, but hardly ever empty a mode far from all
+        # rows: that is nothing to the bound, and much to samples. EM does: Dempster, Laird and
+        # Rubin (1977), doi:10.1111/j.2517-6161.1977.tb01600.x
+        weight = torch.ones_like(z[:, 0]) if weight is None else weight
+        for _ in range(EM_STEPS):
+            n, first, second = 0.0, 0.0, 0.0
+            for part, w in zip(z.split(EM_ROWS), weight.split(EM_ROWS), strict=True):
+                share = torch.softmax(self._joint_log_prob(part), 1) * w[:, None]
+                n, first = n + share.sum(0), first + share.T @ part
+                second = second + share.T @ part.square()
+            total = n.sum()
+            used = n[:, None] > EM_LEAST
+            n = n[:, None].clamp(min=EM_LEAST)
+            mean = first / n
+            variance = (second / n - mean.square()).clamp(min=0) + EM_FLOOR * z.var(0, correction=0)
+            self.means.copy_(torch.where(used, mean, self.means))
+            log_std = (0.5 * torch.log(variance)).clamp(min=MIN_LOG_STD)
+            self.log_stds.copy_(torch.where(used, log_std, self.log_stds))
+            self.logits.copy_(torch.where(used[:, 0], torch.log(n[:, 0] / total), UNUSED))
+
+    def _joint_log_prob(self, z):
+        """Return the log-density of each mode with its weight, shape (N, n_modes)."""
+        log_std = self.log_stds.clamp(min=MIN_LOG_STD)
+        precision = torch.exp(-2 * log_std)
+        scaled = self.means * precision
+        quadratic = z.square() @ precision.T - 2 * z @ scaled.T + (self.means * scaled).sum(1)
+        return torch.log_softmax(self.logits, 0) - log_std.sum(1) - 0.5 * quadratic
 
     @torch.no_grad()
     def start(self, z, generator, y=None):
@@ -396,6 +444,16 @@ class ByClass(PriorModel):
         for model, part in zip(self.models, parts, strict=True):
             if len(part):
                 model.start(part, generator)
+
+    def finish(self, z, weight=None, y=None):
+        """Let each class of many rows take its last step."""
+        if y is None:
+            return
+        order, sizes = self._sort(y)
+        weights = [None] * len(sizes) if weight is None else weight[order].split(sizes)
+        for model, part, w in zip(self.models, z[order].split(sizes), weights, strict=True):
+            if len(part) >= FINISH_ROWS:
+                model.finish(part, w)
 
     def _sort(self, y):
         """Return the order that puts rows of one class together, and the classes' numbers of rows."""

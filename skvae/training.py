@@ -16,6 +16,7 @@ RECOVERIES = 3  # how often a fit may return to its last good weights
 CHECK_STEPS = 50  # steps between two looks at whether the loss is still finite
 VALIDATION_ROWS = 4096  # rows evaluated at once
 SOME_ROWS = 4096  # rows that tell where each column's own sigma, and the prior, start
+FINISH_ROWS = 50_000  # rows that the prior takes its last step by
 PRINT_SECONDS = 0.5  # pause between two printed epochs
 
 
@@ -47,6 +48,8 @@ class Plan:
         Fraction of all steps after which the prior goes to where the rows then are; 0 leaves it
         to the gradients alone, which may never catch up with a latent space that the low weight of
         the KL term let grow.
+    finish : bool
+        Let the prior take its last step by itself, from draws of the posteriors.
     cycle : bool
         Rate rising and falling over the whole run (one-cycle), or constant.
     averaging : bool
@@ -75,6 +78,7 @@ class Plan:
     input_noise: float = 0.0
     tied: float = 0.0
     settle: float = 0.0
+    finish: bool = False
     cycle: bool = True
     averaging: bool = False
     dtype: torch.dtype = torch.float32
@@ -154,6 +158,8 @@ def train(model, rows, objective, plan, generator, *, validation=None, optimizer
         model.autocast = None
     run.restore_best()
     optimizer.swap_average()
+    if plan.finish and run.records:
+        run.finish()
     keys = run.records[0] if run.records else ("loss", "reconstruction", "kl", "beta", "learning_rate")
     return {key: [record[key] for record in run.records] for key in keys}
 
@@ -369,6 +375,17 @@ class _Run:
         if noise is not None:
             z = self.model.encode(some.x, some.complete, self.corrupt).rsample(noise)[0]
             self.model.prior.start(z, self.generator, some.y)
+
+    @torch.no_grad()
+    def finish(self):
+        """Fit the prior to draws of q(z given x), of all rows or of many, without corruption."""
+        some = self.rows.some(FINISH_ROWS)
+        noise = self.noise(len(some.x))
+        if noise is not None:
+            self.model.eval()
+            z = self.model.encode(some.x, some.complete).rsample(noise)
+            parts = [None if part is None else part.repeat(len(z)) for part in (some.weight, some.y)]
+            self.model.prior.finish(z.flatten(0, 1), *parts)
 
     @torch.no_grad()
     def untie(self):

@@ -36,6 +36,8 @@ from ._validation import (
     resolve_device,
     resolve_likelihood,
 )
+from .columns import Table, is_frame
+from .likelihoods import Mixed
 from .model import VAE, posterior_of
 from .priors import by_class
 from .training import extend_history, make_optimizer, train
@@ -50,6 +52,7 @@ STRUCTURE = (  # what a fit that goes on cannot change
     "encoder",
     "decoder",
     "likelihood",
+    "categorical_features",
     "prior",
     "conditional",
 )
@@ -87,6 +90,9 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         p(x given z): "gaussian", "student_t", "bernoulli", "continuous_bernoulli", "poisson",
         "negative_binomial", "categorical", or an instance from `skvae.likelihoods`. "auto" is
         "bernoulli" for boolean NumPy arrays and "gaussian" for all others.
+    categorical_features : "auto" or array-like, default="auto"
+        Columns of levels: those of a DataFrame that hold categories, text or booleans, and beside
+        them what a mask, places or names tell.
     prior : str or Prior, default="mixture"
         p(z): "normal", "mixture", "vamp", "flow", or an instance from `skvae.priors`.
     conditional : bool, default=False
@@ -203,6 +209,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         encoder=None,
         decoder=None,
         likelihood="auto",
+        categorical_features="auto",
         prior="mixture",
         conditional=False,
         objective="elbo",
@@ -229,6 +236,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         self.encoder = encoder
         self.decoder = decoder
         self.likelihood = likelihood
+        self.categorical_features = categorical_features
         self.prior = prior
         self.conditional = conditional
         self.objective = objective
@@ -365,7 +373,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         Z = Z[:, np.argsort(self._order)]
         return self._container.wrap(apply_to_rows(module.decode, Z, module), index)
 
-    def sample(self, n_samples=1, *, y=None, noise=True, random_state=None):
+    def sample(self, n_samples=1, *, y=None, noise=True, missing=True, random_state=None):
         """Draw new rows: z from the prior, then x given z.
 
         Parameters
@@ -376,6 +384,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             in training.
         noise : bool, default=True
             Draw x given z; False gives its mean, which is what people look at in images.
+        missing : bool, default=True
+            Leave cells of a table empty as training rows have them; False fills all.
         random_state : int, RandomState instance or None, default=None
             None draws something new at every call.
 
@@ -396,7 +406,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         def decode(z):
             output = module.decoder(z)
             likelihood = module.likelihood
-            return likelihood.sample(output, generator) if noise else likelihood.mean(output)
+            return likelihood.sample(output, generator, missing) if noise else likelihood.mean(output)
 
         return self._container.wrap(apply_to_rows(decode, z, module))
 
@@ -487,9 +497,9 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
     def _fit(self, X, y, sample_weight, validation, *, continuing, passing=False):
         """Check, merge repeated rows, build the model or go on with it, train it."""
         shown = {"X": X, "y": y}
-        container = Container(X)
         if not continuing:
-            self._boolean = getattr(X, "dtype", None) == np.bool_
+            self.likelihood_ = resolve_likelihood(self.likelihood, X, self.categorical_features)
+            self._container = None if isinstance(self.likelihood_, Mixed) else Container(X)
         X, y, weight = self._check_training(X, y, sample_weight, first=not continuing)
         amount = len(X) if weight is None else weight.sum()
         if continuing:
@@ -507,7 +517,6 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             if continuing:
                 amount += self._amount if passing else 0
             else:
-                self._container = container
                 self._start(data, amount, held_out)
             self._amount = amount
             self._train(data, amount, self._check_validation(*validation), passing, shown)
@@ -526,11 +535,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             raise
 
     def _check_training(self, X, y, sample_weight, first):
-        wish = {"dtype": FLOATS, "ensure_all_finite": "allow-nan", "ensure_min_samples": 2 if first else 1}
-        if self.conditional:
-            X, y = validate_data(self, X, y, reset=first, **wish)
-        else:
-            X, y = validate_data(self, X, reset=first, **wish), None
+        y = y if self.conditional else "no_validation"
+        X, y = self._read(X, y, reset=first, ensure_min_samples=2 if first else 1)
         if sample_weight is None:
             return X, y, None
         weight = check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
@@ -540,8 +546,33 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             X, y, weight = X[weight > 0], None if y is None else y[weight > 0], weight[weight > 0]
         return X, y, weight
 
+    def _read(self, X, y="no_validation", *, reset=False, ensure_min_samples=1):
+        """Check rows and classes, return them as matrix and array; with `reset`, learn the columns."""
+        mixed, unlabelled = isinstance(self.likelihood_, Mixed), isinstance(y, str)
+        if mixed and is_frame(X):
+            validate_data(self, X, y, reset=reset, skip_check_array=True)
+            if len(X) < ensure_min_samples:
+                raise ValueError(
+                    f"Found array with {len(X)} sample(s) (shape={X.shape}) while a minimum of "
+                    f"{ensure_min_samples} is required."
+                )
+            y = None if unlabelled else column_or_1d(y, warn=True)
+            check_consistent_length(X, y)
+        else:
+            wish = {
+                "dtype": FLOATS,
+                "ensure_all_finite": "allow-nan",
+                "ensure_min_samples": ensure_min_samples,
+            }
+            checked = validate_data(self, X, y, reset=reset, **wish)
+            X, y = (checked, None) if unlabelled else checked
+        if mixed and reset:
+            self._container = Table(X, self.categorical_features)
+            self.likelihood_.set_params(levels=self._container.n_levels)
+        return self._container.encode(X), y
+
     def _check_rows(self, X):
-        X = validate_data(self, X, dtype=FLOATS, ensure_all_finite="allow-nan", reset=False)
+        X, _ = self._read(X)
         self.likelihood_.check(X)
         return X
 
@@ -595,15 +626,15 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         self._seed = draw_seed(self.random_state)
         self._dtype = data.X.dtype
         self.device_ = resolve_device(self.device)
-        self.likelihood_ = resolve_likelihood(self.likelihood, self._boolean)
         self.likelihood_.check(data.X)
         self.prior_ = resolve(self.prior, PRIORS)
         self.n_iter_, self.history_, self._optimizer_state = 0, {}, None
-        observation = self.likelihood_.build(data.X, data.weight)
-        n_in, n_out, k = observation.in_features, observation.out_features, self.n_components
-        default = choose_networks(self.hidden_layer_sizes, self.activation, amount)
+        table = isinstance(self.likelihood_, Mixed)
+        default = choose_networks(self.hidden_layer_sizes, self.activation, amount, table)
         encoder, decoder = self.encoder or default[0], self.decoder or default[1]
         with global_seed(self._seed):
+            observation = self.likelihood_.build(data.X, data.weight)
+            n_in, n_out, k = observation.in_features, observation.out_features, self.n_components
             encoder = build_network(encoder, "encoder", n_in, 2 * k)
             decoder = build_network(decoder, "decoder", k, n_out)
             index = self._split(data)[0] if held_out else np.arange(len(data))
@@ -637,7 +668,15 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         self.objective_ = resolve(self.objective, OBJECTIVES)
         self.objective_.check(self.beta)
         n_before = 0 if passing else self.n_iter_
-        plan = choose_plan(self.get_params(), self.objective_, len(data), amount, n_before, passing)
+        plan = choose_plan(
+            self.get_params(),
+            self.objective_,
+            len(data),
+            amount,
+            n_before,
+            passing,
+            isinstance(self.likelihood_, Mixed),
+        )
         if plan.epochs == 0:
             return
         self._training_dtype = plan.dtype if self.n_iter_ == 0 else self._training_dtype

@@ -1,0 +1,364 @@
+"""Mixed: the likelihood of a table, whose columns may depend on each other even given z."""
+
+import math
+from numbers import Integral
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ._cells import cut, levels
+from ._observation import Likelihood
+
+ALONE = 0.3  # share of the rows in a training step whose columns are told by z alone
+HOLED = 0.1  # share of the rows of which some cells, any share of them, are hidden from all
+MAX_BINS = 200
+MAX_CODES = 20_000  # of all columns together: bounds the bins of a wide table
+ROWS_PER_BIN = 20
+
+
+class Mixed(Likelihood):
+    """A table: each column a distribution over levels or bins, given z and the columns before it.
+
+    A numeric column is cut into bins of about equal mass, finer where there are enough rows, and
+    values that many rows share are on their own, so any shape will do: spikes, bounds, heavy
+    tails. The density is constant within a cell and one per unit of the column: a whole or rounded
+    number stands for an interval as wide as its step, so a whole number has its probability. Only
+    a value that many rows share among unrounded ones is a point with a probability. Values never
+    seen have 1 / (n_rows + 1) of the mass: they have a density, and are never drawn.
+
+    Columns come one after the other, p(x given z) = prod_j p(x_j given z, x_1 ... x_j-1), by one
+    masked network for all (Germain, Gregor, Murray and Larochelle, 2015, MADE, arXiv:1502.03509).
+    A part of the training rows is told by z alone, lest the columns explain each other and leave
+    z without a use (Bowman et al., 2016, arXiv:1511.06349, section 3.3); single cells are hidden at
+    random as well, so that the model knows what to do with holes.
+
+    In columns with missing cells, that a cell is missing is one more level. It is trained and
+    drawn, but left out of scores.
+
+    Parameters
+    ----------
+    n_bins : int or "auto", default="auto"
+        Codes of a numeric column, about. "auto" is 200, or what leaves 20 rows to each.
+    levels : sequence of int or None, default=None
+        For each column the number of its levels, coded 0, 1, 2 ..., or 0 if it is numeric. None:
+        all are numeric. `VAETransformer` sets it for a table.
+    chain : bool, default=True
+        Let columns depend on those before them. False makes them independent given z, as the other
+        likelihoods do.
+    """
+
+    name = "mixed"
+
+    def __init__(self, n_bins="auto", levels=None, chain=True):
+        self.n_bins = n_bins
+        self.levels = levels
+        self.chain = chain
+
+    def check(self, X):
+        """Accept any number in a numeric column, and codes of levels."""
+        n_bins = self.n_bins
+        if n_bins != "auto" and (not isinstance(n_bins, Integral) or isinstance(n_bins, bool) or n_bins < 1):
+            raise ValueError(f"Got n_bins={n_bins!r}; expected 'auto' or a whole number of at least 1.")
+        n_levels = self._levels(X)
+        for j in np.flatnonzero(n_levels):
+            column = X[:, j][~np.isnan(X[:, j])]
+            if ((column < 0) | (column >= n_levels[j]) | (column != np.floor(column))).any():
+                raise ValueError(
+                    f"Got likelihood='mixed' with values in column {j} that are not among its {n_levels[j]} "
+                    "levels; expected codes 0, 1, 2 ..."
+                )
+
+    def _levels(self, X):
+        n_levels = np.zeros(X.shape[1], dtype=int) if self.levels is None else np.asarray(self.levels)
+        if n_levels.shape != (X.shape[1],):
+            raise ValueError(
+                f"Got levels={self.levels!r} for {X.shape[1]} columns; expected one number each."
+            )
+        return n_levels
+
+    def build(self, X, sample_weight=None):
+        """Cut the columns into cells; return a `MixedModel`."""
+        n_levels = self._levels(X)
+        amount = len(X) if sample_weight is None else sample_weight.sum()
+        n_bins = self.n_bins
+        if n_bins == "auto":
+            n_numeric = max(1, int((n_levels == 0).sum()))
+            n_bins = int(min(MAX_BINS, max(10, amount // ROWS_PER_BIN), max(10, MAX_CODES // n_numeric)))
+        columns = []
+        for j, n in enumerate(n_levels):
+            x = np.asarray(X[:, j], dtype=float)
+            columns.append(levels(x, sample_weight, n) if n else cut(x, sample_weight, n_bins))
+        missing = np.array([np.average(np.isnan(X[:, j]), weights=sample_weight) for j in range(X.shape[1])])
+        return MixedModel(columns, n_levels > 0, missing, 256 if amount >= 1000 else 128, self.chain)
+
+
+class _Column(nn.Module):
+    """The `Cells` of one column in torch: from values to cells, from codes to values."""
+
+    def __init__(self, cells, nominal):
+        super().__init__()
+        self.nominal = bool(nominal)  # levels, which have no mean
+        self.lattice = cells.lattice
+        self.n_cells = len(cells.code)
+        self.n_codes = len(cells.mass)
+        order = np.argsort(cells.code, kind="stable")[(cells.code < 0).sum() :]
+        code, share = cells.code[order], cells.share[order]
+        before = np.cumsum(share) - share
+        before -= before[np.searchsorted(code, code)]  # mass of the cells of the same code before each
+        low, high = np.r_[cells.points, cells.edges[:-1]], np.r_[cells.points, cells.edges[1:]]
+        for name, value in {
+            "points": cells.points,
+            "edges": cells.edges,
+            "mean": cells.mean,
+            "low": low[order],
+            "high": high[order],
+            "ladder": code + np.minimum(before, 1 - 1e-9),
+        }.items():
+            self.register_buffer(name, torch.tensor(value, dtype=torch.float64))
+
+    def find(self, x):
+        """Return the cell of each value; NaN for NaN."""
+        x = x.contiguous()
+        n_points, n_intervals = len(self.points), len(self.edges) - 1
+        cell = torch.zeros_like(x)
+        if n_intervals:
+            interval = torch.searchsorted(self.edges, x, right=True).sub_(1).clamp_(0, n_intervals - 1)
+            cell = interval.add_(n_points).to(x.dtype)
+        if n_points:
+            point = torch.searchsorted(self.points, x).clamp_(max=n_points - 1)
+            cell = torch.where(self.points[point] == x, point.to(x.dtype), cell)
+        return torch.where(torch.isnan(x), x, cell)
+
+    def draw(self, code, generator):
+        """Draw a value for each code, evenly within one of its cells."""
+        u = torch.rand((2, *code.shape), generator=generator, dtype=self.mean.dtype, device=code.device)
+        cell = torch.searchsorted(self.ladder, code + u[0], right=True).sub_(1)
+        low, high = self.low[cell], self.high[cell]
+        x = torch.lerp(low, high, u[1])
+        if self.lattice is None:
+            return x
+        origin, step, unit = self.lattice
+        first, last = (
+            ((low * unit - origin) / step + 0.5).round(),
+            ((high * unit - origin) / step - 0.5).round(),
+        )
+        whole = ((x * unit - origin) / step).round().clamp(min=first, max=last)
+        return torch.where(low < high, (origin + step * whole) / unit, x)
+
+
+class MixedModel(nn.Module):
+    """p(x given z) of a table: `Mixed` fitted to its columns.
+
+    It has the methods of `ObservationModel`. Standardised rows hold the cells of the values: NaN
+    where one is missing, and in a training step, what `draw` makes of them.
+
+    Parameters
+    ----------
+    columns : sequence of Cells
+    nominal : ndarray of bool, shape (n_features,)
+        Columns of levels.
+    missing : ndarray of shape (n_features,)
+        Share of missing cells.
+    width : int
+        Values per row that the encoder sees; the decoder gives twice as many.
+    chain : bool
+    """
+
+    def __init__(self, columns, nominal, missing, width, chain):
+        super().__init__()
+        self.n_features = len(columns)
+        self.in_features, self.out_features, self.chain = width, 2 * width, chain
+        self.columns = nn.ModuleList(map(_Column, columns, nominal))
+        self.incomplete = [bool(share > 0) for share in missing]
+        sizes = [len(c.mass) + gap for c, gap in zip(columns, self.incomplete, strict=True)]
+        self.sizes = sizes
+        self.stride = float(1 + max(len(c.code) for c in columns))  # a cell, or the missing one, is below
+        flat = _flatten(columns, missing, sizes)
+        for name, dtype in (("target", torch.long), ("near", torch.long), ("log_density", torch.float64)):
+            self.register_buffer(name, torch.tensor(np.concatenate(flat[name]), dtype=dtype))
+        n_cells = [len(part) for part in flat["target"]]
+        self.register_buffer("first_cell", torch.tensor(np.cumsum([0, *n_cells[:-1]])))
+        self.register_buffer("last_cell", torch.tensor(n_cells) - 1)  # of an incomplete column: missing
+        self.register_buffer("is_incomplete", torch.tensor(self.incomplete))
+        n_codes, column = sum(sizes), torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+        group = torch.arange(self.out_features) * self.n_features // self.out_features
+        self.unit_ends = torch.bincount(group, minlength=self.n_features).cumsum(0).tolist()
+        self.register_buffer(
+            "sees", (group > column[:, None]).double()
+        )  # unit sees the codes before its group
+        self.register_buffer(
+            "tells", (group <= column[:, None]).double() if chain else torch.ones(1, dtype=torch.double)
+        )
+        self.register_buffer(
+            "links", (group[:, None] >= group).double() if chain else torch.ones(1, dtype=torch.double)
+        )
+        scale = 1 / math.sqrt(self.n_features)
+        self.embedding = nn.Parameter(scale * torch.randn(n_codes + 1, width))
+        self.context = nn.Parameter(scale * torch.randn(n_codes, self.out_features)) if chain else None
+        deep = 0.5 / math.sqrt(self.out_features)
+        self.link = nn.Parameter(deep * torch.randn(self.out_features, self.out_features))
+        self.link_bias = nn.Parameter(torch.zeros(self.out_features))
+        self.head = nn.Parameter(deep * torch.randn(n_codes, self.out_features))
+        self.head_bias = nn.Parameter(torch.tensor(np.log(np.concatenate(flat["mass"])), dtype=torch.float32))
+
+    # -- rows ----------------------------------------------------------------------------------
+
+    def standardize(self, x):
+        """Turn rows of values into rows of cells. NaN stays NaN."""
+        return torch.stack([column.find(x[:, j]) for j, column in enumerate(self.columns)], 1)
+
+    def draw(self, x, generator):
+        """Make a training step's rows: missing cells are told as such, and some cells are hidden.
+
+        A cell that later columns may not see is raised by `stride`; one that the encoder may not
+        see either, by twice as much.
+        """
+        x = torch.where(self.is_incomplete & torch.isnan(x), self.last_cell.to(x), x)
+        if not self.chain:
+            return x
+        u = torch.rand((len(x), 2 + self.n_features), generator=generator, dtype=x.dtype, device=x.device)
+        kind, share, cells = u[:, :1], u[:, 1:2], u[:, 2:]
+        alone = kind < ALONE
+        holed = (kind > 1 - HOLED) & (cells < share)
+        return x + self.stride * alone + 2 * self.stride * holed
+
+    def _read(self, x):
+        """Return the cells of all columns in one count, whether there is one, and whether it shows."""
+        seen = ~torch.isnan(x)
+        x = torch.where(seen, x, 0.0)
+        flag = torch.floor(x / self.stride)
+        cell = (x - flag * self.stride).long() + self.first_cell
+        return cell, seen, flag
+
+    def features(self, x, complete=False):
+        """Return what the encoder sees of rows of cells, shape (B, width). A hole adds nothing."""
+        cell, seen, flag = self._read(x)
+        missing = self.is_incomplete & (cell == self.first_cell + self.last_cell)
+        nothing = len(self.embedding) - 1
+        code = torch.where(seen & ~missing & (flag < 2), self.near[cell], nothing)
+        return F.embedding_bag(code, self.embedding, mode="sum", padding_idx=nothing)
+
+    # -- the chain ------------------------------------------------------------------------------
+
+    def _units(self, output, n_units=None):
+        """Return the last hidden layer, or its first units, of what z and the seen columns add up to."""
+        link = self.link * self.links
+        output = F.silu(output[..., :n_units])
+        return output + F.silu(F.linear(output, link[:n_units, :n_units], self.link_bias[:n_units]))
+
+    def _logits(self, x, output):
+        cell, seen, flag = self._read(x)
+        if self.chain:
+            shows = (seen & (flag == 0)).to(output.dtype)
+            table = self.context * self.sees
+            output = output + F.embedding_bag(self.near[cell], table, mode="sum", per_sample_weights=shows)
+        return F.linear(self._units(output), self.head * self.tells, self.head_bias), cell, seen
+
+    def log_prob(self, x, output, complete=False):
+        """Return log p of each cell in nats given those before it, shape (..., B, n_features).
+
+        In the units of the data; a missing cell gives 0, but in training, in a column that has
+        some, the log-probability that it is missing.
+        """
+        logits, cell, seen = self._logits(x, output)
+        target = self.target[cell]
+        chosen = logits.gather(-1, target.clamp(min=0).expand(*logits.shape[:-1], -1))
+        log_prob = torch.where(target >= 0, chosen - self._normalizers(logits), 0.0)
+        log_prob = log_prob + self.log_density[cell].to(log_prob.dtype)
+        return torch.where(seen, log_prob, 0.0)
+
+    def _normalizers(self, logits):
+        """Return the logarithm of each column's sum, shape (..., n_features)."""
+        gaps = [gap and not self.training for gap in self.incomplete]
+        parts = logits.split(self.sizes, -1)
+        sums = [
+            torch.logsumexp(part[..., :-1] if gap else part, -1)
+            for part, gap in zip(parts, gaps, strict=True)
+        ]
+        return torch.stack(sums, -1)
+
+    def row_log_prob(self, x, output, complete=False):
+        """Return log p of each row in nats, in the units of the data, shape (..., B)."""
+        return self.log_prob(x, output, complete).sum(-1)
+
+    def mean(self, output):
+        """Return E[x given z], and the most probable of levels, shape (..., n_features)."""
+        logits = F.linear(self._units(output), self.head * self.tells, self.head_bias)
+        values = []
+        for part, column in zip(logits.split(self.sizes, -1), self.columns, strict=True):
+            part = part[..., : column.n_codes]
+            if column.nominal:
+                values.append(part.argmax(-1).to(column.mean.dtype))
+            else:
+                values.append(torch.softmax(part, -1).to(column.mean.dtype) @ column.mean)
+        return torch.stack(values, -1)
+
+    def sample(self, output, generator, holes=True):
+        """Draw x given z, shape (..., n_features); without `holes` no cell is missing."""
+        empty = output.new_full((*output.shape[:-1], self.n_features), torch.nan)
+        return self.fill(empty, output, generator, holes)[0]
+
+    def fill(self, x, output, generator, holes=False):
+        """Draw the missing cells of rows of cells, column after column.
+
+        Returns
+        -------
+        values : Tensor of shape (..., n_features)
+            Values in the units of the data; NaN where a cell was not missing, or drawn as missing.
+        log_prob : Tensor of shape (...)
+            Log-density of the cells that were given, each given z and all columns before it.
+        """
+        cell, seen, _ = self._read(x)
+        context = self.context * self.sees if self.chain else None
+        head, start = self.head * self.tells, 0
+        log_prob, values = 0.0, []
+        for j, (column, size) in enumerate(zip(self.columns, self.sizes, strict=True)):
+            n_units, end = self.unit_ends[j] if self.chain else None, start + size
+            units = self._units(output, n_units)
+            n_codes = size if holes else column.n_codes
+            logits = F.linear(
+                units, head[start : start + n_codes, :n_units], self.head_bias[start : start + n_codes]
+            )
+            log_p = torch.log_softmax(logits, -1)
+            given, target = seen[..., j], self.target[cell[..., j]]
+            told = log_p.gather(-1, (target - start).clamp(min=0)[..., None]).squeeze(-1)
+            told = torch.where(target >= 0, told, 0.0) + self.log_density[cell[..., j]].to(told.dtype)
+            log_prob = log_prob + torch.where(given, told, 0.0)
+            code = torch.multinomial(log_p.flatten(0, -2).exp(), 1, generator=generator).view(
+                log_p.shape[:-1]
+            )
+            value = column.draw(code.clamp(max=column.n_codes - 1), generator)
+            values.append(torch.where(given | (code >= column.n_codes), torch.nan, value))
+            if self.chain:
+                code = torch.where(given, self.near[cell[..., j]], start + code)
+                output = output + context[code]
+            start = end
+        return torch.stack(values, -1), log_prob
+
+    # -- what has no place here: a density without constants beside z -----------------------------
+
+    def tie_constants(self):
+        """Do nothing: there are no constants."""
+
+    def fit_constants(self, x, output):
+        """Do nothing: there are no constants."""
+
+
+def _flatten(columns, missing, sizes):
+    """Return what is known of the cells of each column, its codes counted on from those before."""
+    flat = {"target": [], "near": [], "log_density": [], "mass": []}
+    start = 0
+    for cells, gap, size in zip(columns, missing, sizes, strict=True):
+        target = np.where(cells.code < 0, -1, start + cells.code)
+        density = cells.log_density + np.where(cells.code < 0, 0.0, cells.log_seen)
+        near, mass = start + cells.near, (1 - gap) * cells.mass
+        if gap > 0:  # one more cell and code: missing
+            target, near = np.append(target, start + size - 1), np.append(near, start + size - 1)
+            density, mass = np.append(density, 0.0), np.append(mass, gap)
+        parts = {"target": target, "near": near, "log_density": density, "mass": np.maximum(mass, 1e-6)}
+        for name, value in parts.items():
+            flat[name].append(value)
+        start += size
+    return flat
