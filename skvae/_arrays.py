@@ -1,6 +1,7 @@
 """NumPy's side of the border: moments, distinct rows, containers, bounded batches."""
 
 import sys
+from numbers import Real
 
 import numpy as np
 import torch
@@ -153,6 +154,13 @@ class Container:
     def encode(X):
         """Return checked rows as a matrix: they are one."""
         return X
+
+    @staticmethod
+    def encode_value(place, value):
+        """Return a value of a column as a number."""
+        if not isinstance(value, Real):
+            raise TypeError(f"Got {value!r} for column {place!r}; expected a number.")
+        return float(value)
 
     def wrap(self, values, index=None):
         """Return the array `values` of shape (n_rows, n_features) as that kind of table.

@@ -14,6 +14,8 @@ from ._observation import Likelihood
 ALONE = 0.3  # share of the rows in a training step whose columns are told by z alone
 HOLED = 0.1  # share of the rows of which some cells, any share of them, are hidden from all
 MAX_BINS = 200
+UNITS, MAX_UNITS = 2048, 128  # hidden units of all columns together, and of one
+MAX_VALUES = 64  # numbers that tell later columns what a cell holds
 MAX_CODES = 20_000  # of all columns together: bounds the bins of a wide table
 ROWS_PER_BIN = 20
 
@@ -168,39 +170,31 @@ class MixedModel(nn.Module):
 
     def __init__(self, columns, nominal, missing, width, chain):
         super().__init__()
-        self.n_features = len(columns)
-        self.in_features, self.out_features, self.chain = width, 2 * width, chain
+        self.n_features = n = len(columns)
+        n_units = int(np.clip(UNITS // n, 16, MAX_UNITS))
+        n_values = min(n_units, MAX_VALUES)
+        self.in_features, self.out_features, self.chain = width, n * n_units, chain
         self.columns = nn.ModuleList(map(_Column, columns, nominal))
         self.incomplete = [bool(share > 0) for share in missing]
-        sizes = [len(c.mass) + gap for c, gap in zip(columns, self.incomplete, strict=True)]
-        self.sizes = sizes
+        self.sizes = [len(c.mass) + gap for c, gap in zip(columns, self.incomplete, strict=True)]
         self.stride = float(1 + max(len(c.code) for c in columns))  # a cell, or the missing one, is below
-        flat = _flatten(columns, missing, sizes)
+        flat = _flatten(columns, missing, self.sizes)
         for name, dtype in (("target", torch.long), ("near", torch.long), ("log_density", torch.float64)):
             self.register_buffer(name, torch.tensor(np.concatenate(flat[name]), dtype=dtype))
         n_cells = [len(part) for part in flat["target"]]
         self.register_buffer("first_cell", torch.tensor(np.cumsum([0, *n_cells[:-1]])))
         self.register_buffer("last_cell", torch.tensor(n_cells) - 1)  # of an incomplete column: missing
+        self.register_buffer("first_code", torch.tensor(np.cumsum([0, *self.sizes[:-1]])))
         self.register_buffer("is_incomplete", torch.tensor(self.incomplete))
-        n_codes, column = sum(sizes), torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
-        group = torch.arange(self.out_features) * self.n_features // self.out_features
-        self.unit_ends = torch.bincount(group, minlength=self.n_features).cumsum(0).tolist()
-        self.register_buffer(
-            "sees", (group > column[:, None]).double()
-        )  # unit sees the codes before its group
-        self.register_buffer(
-            "tells", (group <= column[:, None]).double() if chain else torch.ones(1, dtype=torch.double)
-        )
-        self.register_buffer(
-            "links", (group[:, None] >= group).double() if chain else torch.ones(1, dtype=torch.double)
-        )
-        scale = 1 / math.sqrt(self.n_features)
-        self.embedding = nn.Parameter(scale * torch.randn(n_codes + 1, width))
-        self.context = nn.Parameter(scale * torch.randn(n_codes, self.out_features)) if chain else None
-        deep = 0.5 / math.sqrt(self.out_features)
-        self.link = nn.Parameter(deep * torch.randn(self.out_features, self.out_features))
-        self.link_bias = nn.Parameter(torch.zeros(self.out_features))
-        self.head = nn.Parameter(deep * torch.randn(n_codes, self.out_features))
+        before = torch.ones(n, n, dtype=torch.float64).tril(-1)
+        self.register_buffer("before", before.repeat_interleave(n_units, 0).repeat_interleave(n_values, 1))
+        n_codes = sum(self.sizes)
+        self.embedding = nn.Parameter(torch.randn(n_codes + 1, width) / math.sqrt(n))
+        self.values = nn.Parameter(torch.randn(n_codes, n_values))
+        self.context = nn.Parameter(torch.randn(self.out_features, n * n_values) / math.sqrt(n * n_values))
+        self.link = nn.Parameter(0.5 * torch.randn(n, n_units, n_units) / math.sqrt(n_units))
+        self.link_bias = nn.Parameter(torch.zeros(n, n_units))
+        self.head = nn.Parameter(0.5 * torch.randn(n_codes, n_units) / math.sqrt(n_units))
         self.head_bias = nn.Parameter(torch.tensor(np.log(np.concatenate(flat["mass"])), dtype=torch.float32))
 
     # -- rows ----------------------------------------------------------------------------------
@@ -242,19 +236,15 @@ class MixedModel(nn.Module):
 
     # -- the chain ------------------------------------------------------------------------------
 
-    def _units(self, output, n_units=None):
-        """Return the last hidden layer, or its first units, of what z and the seen columns add up to."""
-        link = self.link * self.links
-        output = F.silu(output[..., :n_units])
-        return output + F.silu(F.linear(output, link[:n_units, :n_units], self.link_bias[:n_units]))
+    def _units(self, output):
+        """Return the hidden units of each column, shape (..., n_features, n_units)."""
+        units = F.silu(output.unflatten(-1, (self.n_features, -1)))
+        return units + F.silu(torch.einsum("...ci,cio->...co", units, self.link) + self.link_bias)
 
-    def _logits(self, x, output):
-        cell, seen, flag = self._read(x)
-        if self.chain:
-            shows = (seen & (flag == 0)).to(output.dtype)
-            table = self.context * self.sees
-            output = output + F.embedding_bag(self.near[cell], table, mode="sum", per_sample_weights=shows)
-        return F.linear(self._units(output), self.head * self.tells, self.head_bias), cell, seen
+    def _logits(self, output):
+        """Return the logits of the codes of each column, a list."""
+        heads = zip(self.head.split(self.sizes), self.head_bias.split(self.sizes), strict=True)
+        return [F.linear(u, *head) for u, head in zip(self._units(output).unbind(-2), heads, strict=True)]
 
     def log_prob(self, x, output, complete=False):
         """Return log p of each cell in nats given those before it, shape (..., B, n_features).
@@ -262,22 +252,22 @@ class MixedModel(nn.Module):
         In the units of the data; a missing cell gives 0, but in training, in a column that has
         some, the log-probability that it is missing.
         """
-        logits, cell, seen = self._logits(x, output)
+        cell, seen, flag = self._read(x)
+        if self.chain:
+            shows = (seen & (flag == 0)).to(output.dtype)
+            values = F.embedding(self.near[cell], self.values) * shows[..., None]
+            output = output + F.linear(values.flatten(1), self.context * self.before)
         target = self.target[cell]
-        chosen = logits.gather(-1, target.clamp(min=0).expand(*logits.shape[:-1], -1))
-        log_prob = torch.where(target >= 0, chosen - self._normalizers(logits), 0.0)
+        place = (target - self.first_code).clamp(min=0)
+        log_probs = []
+        for j, logits in enumerate(self._logits(output)):
+            if self.incomplete[j] and not self.training:
+                logits = logits[..., :-1]
+            index = place[:, j, None].clamp(max=logits.shape[-1] - 1).expand(*logits.shape[:-1], 1)
+            log_probs.append(torch.log_softmax(logits, -1).gather(-1, index).squeeze(-1))
+        log_prob = torch.where(target >= 0, torch.stack(log_probs, -1), 0.0)
         log_prob = log_prob + self.log_density[cell].to(log_prob.dtype)
         return torch.where(seen, log_prob, 0.0)
-
-    def _normalizers(self, logits):
-        """Return the logarithm of each column's sum, shape (..., n_features)."""
-        gaps = [gap and not self.training for gap in self.incomplete]
-        parts = logits.split(self.sizes, -1)
-        sums = [
-            torch.logsumexp(part[..., :-1] if gap else part, -1)
-            for part, gap in zip(parts, gaps, strict=True)
-        ]
-        return torch.stack(sums, -1)
 
     def row_log_prob(self, x, output, complete=False):
         """Return log p of each row in nats, in the units of the data, shape (..., B)."""
@@ -285,10 +275,9 @@ class MixedModel(nn.Module):
 
     def mean(self, output):
         """Return E[x given z], and the most probable of levels, shape (..., n_features)."""
-        logits = F.linear(self._units(output), self.head * self.tells, self.head_bias)
         values = []
-        for part, column in zip(logits.split(self.sizes, -1), self.columns, strict=True):
-            part = part[..., : column.n_codes]
+        for logits, column in zip(self._logits(output), self.columns, strict=True):
+            part = logits[..., : column.n_codes]
             if column.nominal:
                 values.append(part.argmax(-1).to(column.mean.dtype))
             else:
@@ -311,30 +300,28 @@ class MixedModel(nn.Module):
             Log-density of the cells that were given, each given z and all columns before it.
         """
         cell, seen, _ = self._read(x)
-        context = self.context * self.sees if self.chain else None
-        head, start = self.head * self.tells, 0
-        log_prob, values = 0.0, []
-        for j, (column, size) in enumerate(zip(self.columns, self.sizes, strict=True)):
-            n_units, end = self.unit_ends[j] if self.chain else None, start + size
-            units = self._units(output, n_units)
-            n_codes = size if holes else column.n_codes
-            logits = F.linear(
-                units, head[start : start + n_codes, :n_units], self.head_bias[start : start + n_codes]
-            )
-            log_p = torch.log_softmax(logits, -1)
+        context = (self.context * self.before).split(self.values.shape[1], 1)
+        heads = zip(self.head.split(self.sizes), self.head_bias.split(self.sizes), strict=True)
+        n_units, log_prob, values = self.link.shape[1], 0.0, []
+        for j, (column, (head, bias)) in enumerate(zip(self.columns, heads, strict=True)):
+            units = F.silu(output[..., j * n_units : (j + 1) * n_units])
+            units = units + F.silu(units @ self.link[j] + self.link_bias[j])
+            n_codes = len(head) if holes else column.n_codes
+            log_p = torch.log_softmax(F.linear(units, head[:n_codes], bias[:n_codes]), -1)
             given, target = seen[..., j], self.target[cell[..., j]]
-            told = log_p.gather(-1, (target - start).clamp(min=0)[..., None]).squeeze(-1)
+            place = (target - self.first_code[j]).clamp(0, n_codes - 1)
+            told = log_p.gather(-1, place.expand(log_p.shape[:-1])[..., None]).squeeze(-1)
             told = torch.where(target >= 0, told, 0.0) + self.log_density[cell[..., j]].to(told.dtype)
             log_prob = log_prob + torch.where(given, told, 0.0)
-            code = torch.multinomial(log_p.flatten(0, -2).exp(), 1, generator=generator).view(
-                log_p.shape[:-1]
-            )
+            code = torch.multinomial(log_p.flatten(0, -2).exp(), 1, generator=generator)
+            code = code.view(log_p.shape[:-1])
             value = column.draw(code.clamp(max=column.n_codes - 1), generator)
             values.append(torch.where(given | (code >= column.n_codes), torch.nan, value))
-            if self.chain:
-                code = torch.where(given, self.near[cell[..., j]], start + code)
-                output = output + context[code]
-            start = end
+            if self.chain and j + 1 < self.n_features:
+                code = torch.where(given, self.near[cell[..., j]], self.first_code[j] + code)
+                later = slice((j + 1) * n_units, None)
+                told = F.linear(self.values[code], context[j][later])
+                output = torch.cat((output[..., : (j + 1) * n_units], output[..., later] + told), -1)
         return torch.stack(values, -1), log_prob
 
     # -- what has no place here: a density without constants beside z -----------------------------

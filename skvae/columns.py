@@ -1,5 +1,6 @@
 """A table <-> one float matrix: columns of pandas, polars and NumPy as numbers and codes of levels."""
 
+import importlib
 import math
 import sys
 from collections.abc import Hashable
@@ -128,6 +129,45 @@ class Table:
             matrix[:, j] = _encode(learned, column)
         return matrix
 
+    def encode_value(self, place, value):
+        """Return a value of a column as a number, NaN if it is missing."""
+        column = self.columns[place]
+        if value is None or value != value:
+            return np.nan
+        if column.kind == "level":
+            if value not in column.levels:
+                raise ValueError(
+                    f"Got {value!r} for column {column.name!r}, a level that fit has not seen; expected "
+                    f"one of {list(column.levels[:20])!r}."
+                )
+            return float(column.levels.index(value))
+        problem = f"Got {value!r} for column {column.name!r}; expected {column.dtype}."
+        if column.whole and not (isinstance(value, Real) and value == int(value)):
+            raise ValueError(problem)
+        try:
+            return float(_encode(column, self._series(column, [value]))[0])
+        except (TypeError, ValueError) as error:
+            raise ValueError(problem) from error
+
+    def _series(self, column, values):
+        if self.library is None:
+            return np.asarray(values, dtype=float)
+        library = _import(self.library)
+        if self.library == "polars":
+            return library.Series(column.name, values).cast(column.dtype)
+        return library.Series(values, name=column.name).astype(column.dtype)
+
+    def refuse_unknown(self, X, matrix):
+        """Raise if a cell of X has a value that its row in the matrix lacks: a level never seen."""
+        for j, (column, cells) in enumerate(zip(self.columns, _read_columns(X)[1], strict=True)):
+            unknown = np.flatnonzero(np.isnan(matrix[:, j]) & ~_missing(cells))
+            if unknown.size and not column.empty:
+                value = (cells.iloc if hasattr(cells, "iloc") else cells)[int(unknown[0])]
+                raise ValueError(
+                    f"Got {value!r} in column {column.name!r}, a level that fit has not seen; expected "
+                    f"one of {list(column.levels[:20])!r}, or a missing cell."
+                )
+
     def wrap(self, values, index=None):
         """Return a matrix as a table of the kind that was learned; `index` is for pandas."""
         if self.library is None:
@@ -136,12 +176,17 @@ class Table:
                 if column.levels:
                     values[:, j] = _take(np.asarray(column.levels, dtype=float), values[:, j])
             return values.astype(self.columns[0].dtype)
-        library = sys.modules.get(self.library) or __import__(self.library)
+        library = _import(self.library)
         decode = _to_pandas if self.library == "pandas" else _to_polars
         series = {c.name: decode(library, c, values[:, j]) for j, c in enumerate(self.columns)}
         if self.library == "polars":
             return library.DataFrame(series)
         return library.DataFrame(series, index=index)
+
+
+def _import(name):
+    """Return a library that was there in fit, which another process may not have imported yet."""
+    return importlib.import_module(name)
 
 
 def _tell_names(names, expected):

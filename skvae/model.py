@@ -236,6 +236,49 @@ class VAE(nn.Module):
         mean, w = self.encode(x).mean, _shares(x, weight)
         return (w * (mean - (w * mean).sum(0)).square()).sum(0)
 
+    def condition(self, x, n_samples, n_particles, generator, y=None):
+        """Draw the missing cells of rows given the others, by importance resampling.
+
+        Half of the z come from q(z given the seen cells) and half from the prior, so that no part
+        of the posterior is out of reach; each is weighted with p(seen cells, z) over the density
+        of both together (Owen and Zhou, 2000, doi:10.1080/01621459.2000.10473909).
+
+        Parameters
+        ----------
+        x : Tensor of shape (B, n_features)
+        n_samples : int
+            Draws for each row.
+        n_particles : int
+            Draws of z for each row, of which those are taken.
+        generator : torch.Generator
+        y : Tensor of int, shape (B,), or None
+
+        Returns
+        -------
+        Tensor of shape (B, n_samples, n_features)
+            In the units of the data; NaN where a cell was not missing, or drawn as missing.
+        """
+        z, log_pz, log_proposal = self._propose(x, n_particles, generator, y)
+        output = self.decoder(z.flatten(0, 1)).unflatten(0, z.shape[:2])
+        values, log_px = self.likelihood.fill(x, output, generator)
+        weight = torch.softmax(log_px + log_pz - log_proposal, 0)
+        chosen = torch.multinomial(weight.T, n_samples, replacement=True, generator=generator)
+        return values.transpose(0, 1).gather(1, chosen[..., None].expand(-1, -1, values.shape[-1]))
+
+    def _propose(self, x, n_particles, generator, y):
+        """Draw z from posterior and prior; return it, its log-density in the prior and in the proposal."""
+        posterior = self.encode(x)
+        n_here = n_particles - n_particles // 2
+        shape = (n_here, len(x), self.latent_dim)
+        noise = torch.randn(shape, generator=generator, dtype=x.dtype, device=x.device)
+        n_there = n_particles // 2 * len(x)
+        classes = None if y is None else y.repeat(n_particles // 2)
+        there = self.prior.sample(n_there, generator, classes).unflatten(0, (-1, len(x)))
+        z = torch.cat((posterior.rsample(noise), there.to(x)))
+        log_pz, log_qz = self.prior.log_prob(z, y), posterior.component_log_prob(z).sum(-1)
+        share = math.log(n_here / n_particles)
+        return z, log_pz, torch.logaddexp(log_qz + share, log_pz + math.log1p(-n_here / n_particles))
+
     def log_marginal(self, x, noise, complete=False, y=None):
         """Estimate log p(x), or log p(x given y), in nats by importance sampling from q, shape (B,).
 

@@ -207,6 +207,7 @@ class _MixtureModel(PriorModel):
         # rows: that is nothing to the bound, and much to samples. EM does: Dempster, Laird and
         # Rubin (1977), doi:10.1111/j.2517-6161.1977.tb01600.x
         weight = torch.ones_like(z[:, 0]) if weight is None else weight
+        floor = EM_FLOOR * z.var(0, correction=0)
         for _ in range(EM_STEPS):
             n, first, second = 0.0, 0.0, 0.0
             for part, w in zip(z.split(EM_ROWS), weight.split(EM_ROWS), strict=True):
@@ -217,7 +218,7 @@ class _MixtureModel(PriorModel):
             used = n[:, None] > EM_LEAST
             n = n[:, None].clamp(min=EM_LEAST)
             mean = first / n
-            variance = (second / n - mean.square()).clamp(min=0) + EM_FLOOR * z.var(0, correction=0)
+            variance = (second / n - mean.square()).clamp(min=0) + floor
             self.means.copy_(torch.where(used, mean, self.means))
             log_std = (0.5 * torch.log(variance)).clamp(min=MIN_LOG_STD)
             self.log_stds.copy_(torch.where(used, log_std, self.log_stds))

@@ -16,7 +16,7 @@ RECOVERIES = 3  # how often a fit may return to its last good weights
 CHECK_STEPS = 50  # steps between two looks at whether the loss is still finite
 VALIDATION_ROWS = 4096  # rows evaluated at once
 SOME_ROWS = 4096  # rows that tell where each column's own sigma, and the prior, start
-FINISH_ROWS = 50_000  # rows that the prior takes its last step by
+FINISH_ROWS, FINISH_DRAWS = 30_000, 10_000  # rows at most, and draws at least, by which the prior finishes
 PRINT_SECONDS = 0.5  # pause between two printed epochs
 
 
@@ -378,14 +378,16 @@ class _Run:
 
     @torch.no_grad()
     def finish(self):
-        """Fit the prior to draws of q(z given x), of all rows or of many, without corruption."""
+        """Fit the prior to draws of q(z given x), of all rows or of many, several of each if few."""
+        if self.objective.n_draws == 0:
+            return
         some = self.rows.some(FINISH_ROWS)
-        noise = self.noise(len(some.x))
-        if noise is not None:
-            self.model.eval()
-            z = self.model.encode(some.x, some.complete).rsample(noise)
-            parts = [None if part is None else part.repeat(len(z)) for part in (some.weight, some.y)]
-            self.model.prior.finish(z.flatten(0, 1), *parts)
+        shape = (max(1, FINISH_DRAWS // len(some.x)), len(some.x), self.model.latent_dim)
+        noise = torch.randn(shape, generator=self.generator, dtype=self.rows.dtype, device=self.rows.device)
+        self.model.eval()
+        z = self.model.encode(some.x, some.complete).rsample(noise)
+        parts = [None if part is None else part.repeat(len(z)) for part in (some.weight, some.y)]
+        self.model.prior.finish(z.flatten(0, 1), *parts)
 
     @torch.no_grad()
     def untie(self):

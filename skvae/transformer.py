@@ -57,6 +57,8 @@ STRUCTURE = (  # what a fit that goes on cannot change
     "conditional",
 )
 ACTIVE = 0.01  # variance over rows of the posterior mean of a component in use
+SAMPLES_AT_ONCE = 200  # of one row of what is given
+PARTICLES, LEAST_PARTICLES = 32, 200  # draws to choose from for each sample, and in all
 ORDER_ROWS = 10_000  # about so many rows tell the order of the components
 
 
@@ -409,6 +411,78 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             return likelihood.sample(output, generator, missing) if noise else likelihood.mean(output)
 
         return self._container.wrap(apply_to_rows(decode, z, module))
+
+    def sample_conditional(self, given, n_samples=1, *, y=None, random_state=None):
+        """Draw rows of which some cells are given: p(the others given these), without rejection.
+
+        Parameters
+        ----------
+        given : dict, or array-like or DataFrame of shape (n_rows, n_features)
+            What is known: a value for some columns, by name (or by place if X had none); or rows
+            whose missing cells are drawn.
+        n_samples : int, default=1
+            Rows to draw, for each row of `given`.
+        y : scalar or array-like of shape (n_rows,), default=None
+            Classes, if `conditional`. None runs over the classes, as frequent as in training.
+        random_state : int, RandomState instance or None, default=None
+            None draws something new at every call.
+
+        Returns
+        -------
+        X : ndarray or DataFrame of shape (n_rows * n_samples, n_features)
+            Those of one row of `given` together, in order. No cell is missing, save in columns that
+            had nothing but missing cells in training.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skvae import VAETransformer
+        >>> iris = load_iris()
+        >>> vae = VAETransformer(2, max_iter=50, random_state=0).fit(iris.data)
+        >>> vae.sample_conditional({2: 1.5}, 3, random_state=0)[:, 2]
+        array([1.5, 1.5, 1.5])
+        """
+        check_is_fitted(self)
+        check_count(n_samples, "n_samples")
+        X = self._read_given(given)
+        codes = None
+        if y is not None:
+            codes = self._codes(np.full(len(X), y) if np.ndim(y) == 0 else y, len(X))
+        module, generator = self.module_, make_generator(draw_seed(random_state), self.device_)
+        size = min(n_samples, SAMPLES_AT_ONCE)
+        n_particles = max(LEAST_PARTICLES, PARTICLES * size)
+
+        def draw(x, codes=None):
+            x = module.likelihood.standardize(x)
+            return module.condition(x, size, n_particles, generator, codes)
+
+        parts = [
+            apply_to_rows(draw, X.astype(self._dtype), module, n_particles, codes)
+            for _ in range(-(-n_samples // size))
+        ]
+        drawn = np.concatenate(parts, 1)[:, :n_samples].reshape(-1, X.shape[1])
+        known = np.repeat(X, n_samples, axis=0)
+        index = np.repeat(given.index, n_samples) if hasattr(given, "iloc") else None
+        return self._container.wrap(np.where(np.isnan(known), drawn, known), index)
+
+    def _read_given(self, given):
+        """Return what is given as a matrix, NaN where it is not."""
+        if not isinstance(given, dict):
+            X, _ = self._read(given)
+            if isinstance(self._container, Table):
+                self._container.refuse_unknown(given, X)
+            self.likelihood_.check(X)
+            return X
+        X = np.full((1, self.n_features_in_), np.nan, dtype=self._dtype)
+        names = list(getattr(self, "feature_names_in_", range(self.n_features_in_)))
+        for name, value in given.items():
+            if name not in names:
+                raise ValueError(
+                    f"Got given={given!r}, but no column {name!r}; expected some of {names[:20]!r}."
+                )
+            X[0, names.index(name)] = self._container.encode_value(names.index(name), value)
+        self.likelihood_.check(X)
+        return X
 
     def score_samples(self, X, n_draws=100, *, y=None):
         """Estimate log p(x) of each row by importance sampling.
