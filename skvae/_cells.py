@@ -39,6 +39,8 @@ class Cells:
         Average training value of each code.
     mass : ndarray of shape (C,)
         Share of the training rows in each code.
+    nominal : bool
+        Whether the points are levels, which have no order and no mean.
     lattice : tuple of float, or None
         (origin, step, unit): values are (origin + step * whole number) / unit.
     """
@@ -52,7 +54,8 @@ class Cells:
     share: np.ndarray
     mean: np.ndarray
     mass: np.ndarray
-    lattice: tuple | None
+    lattice: tuple | None = None
+    nominal: bool = False
 
 
 def levels(codes, weight, n_levels):
@@ -72,7 +75,7 @@ def levels(codes, weight, n_levels):
         share=np.ones(n_levels),
         mean=points,
         mass=mass / max(mass.sum(), 1.0),
-        lattice=None,
+        nominal=True,
     )
 
 

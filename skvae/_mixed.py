@@ -15,6 +15,8 @@ ALONE = 0.3  # share of the rows in a training step whose columns are told by z 
 HOLED = 0.1  # share of the rows of which some cells, any share of them, are hidden from all
 MAX_BINS = 200
 UNITS, MAX_UNITS = 2048, 128  # hidden units of all columns together, and of one
+FREE = 0.1  # start of what each code has for itself, beside what it shares with those next to it
+N_WAVES = 16
 MAX_VALUES = 64  # numbers that tell later columns what a cell holds
 MAX_CODES = 20_000  # of all columns together: bounds the bins of a wide table
 ROWS_PER_BIN = 20
@@ -93,15 +95,15 @@ class Mixed(Likelihood):
             x = np.asarray(X[:, j], dtype=float)
             columns.append(levels(x, sample_weight, n) if n else cut(x, sample_weight, n_bins))
         missing = np.array([np.average(np.isnan(X[:, j]), weights=sample_weight) for j in range(X.shape[1])])
-        return MixedModel(columns, n_levels > 0, missing, 256 if amount >= 1000 else 128, self.chain)
+        return MixedModel(columns, missing, 256 if amount >= 1000 else 128, self.chain)
 
 
 class _Column(nn.Module):
     """The `Cells` of one column in torch: from values to cells, from codes to values."""
 
-    def __init__(self, cells, nominal):
+    def __init__(self, cells):
         super().__init__()
-        self.nominal = bool(nominal)  # levels, which have no mean
+        self.nominal = cells.nominal
         self.lattice = cells.lattice
         self.n_cells = len(cells.code)
         self.n_codes = len(cells.mass)
@@ -159,8 +161,6 @@ class MixedModel(nn.Module):
     Parameters
     ----------
     columns : sequence of Cells
-    nominal : ndarray of bool, shape (n_features,)
-        Columns of levels.
     missing : ndarray of shape (n_features,)
         Share of missing cells.
     width : int
@@ -168,13 +168,13 @@ class MixedModel(nn.Module):
     chain : bool
     """
 
-    def __init__(self, columns, nominal, missing, width, chain):
+    def __init__(self, columns, missing, width, chain):
         super().__init__()
         self.n_features = n = len(columns)
         n_units = int(np.clip(UNITS // n, 16, MAX_UNITS))
         n_values = min(n_units, MAX_VALUES)
         self.in_features, self.out_features, self.chain = width, n * n_units, chain
-        self.columns = nn.ModuleList(map(_Column, columns, nominal))
+        self.columns = nn.ModuleList(map(_Column, columns))
         self.incomplete = [bool(share > 0) for share in missing]
         self.sizes = [len(c.mass) + gap for c, gap in zip(columns, self.incomplete, strict=True)]
         self.stride = float(1 + max(len(c.code) for c in columns))  # a cell, or the missing one, is below
@@ -190,11 +190,15 @@ class MixedModel(nn.Module):
         self.register_buffer("before", before.repeat_interleave(n_units, 0).repeat_interleave(n_values, 1))
         n_codes = sum(self.sizes)
         self.embedding = nn.Parameter(torch.randn(n_codes + 1, width) / math.sqrt(n))
-        self.values = nn.Parameter(torch.randn(n_codes, n_values))
+        waves = [_waves(cells, size) for cells, size in zip(columns, self.sizes, strict=True)]
+        self.register_buffer("waves", torch.tensor(np.concatenate(waves)))
+        self.values = nn.Parameter(FREE * torch.randn(n_codes, n_values))
+        self.smooth_values = nn.Parameter(torch.randn(n, N_WAVES, n_values))
         self.context = nn.Parameter(torch.randn(self.out_features, n * n_values) / math.sqrt(n * n_values))
         self.link = nn.Parameter(0.5 * torch.randn(n, n_units, n_units) / math.sqrt(n_units))
         self.link_bias = nn.Parameter(torch.zeros(n, n_units))
-        self.head = nn.Parameter(0.5 * torch.randn(n_codes, n_units) / math.sqrt(n_units))
+        self.head = nn.Parameter(FREE * torch.randn(n_codes, n_units) / math.sqrt(n_units))
+        self.smooth_head = nn.Parameter(0.5 * torch.randn(n, N_WAVES, n_units) / math.sqrt(n_units))
         self.head_bias = nn.Parameter(torch.tensor(np.log(np.concatenate(flat["mass"])), dtype=torch.float32))
 
     # -- rows ----------------------------------------------------------------------------------
@@ -241,10 +245,20 @@ class MixedModel(nn.Module):
         units = F.silu(output.unflatten(-1, (self.n_features, -1)))
         return units + F.silu(torch.einsum("...ci,cio->...co", units, self.link) + self.link_bias)
 
+    def _smoothed(self, free, smooth):
+        """Return what each code has, and shares with codes beside it, shape (n_codes, ...)."""
+        waves = self.waves.split(self.sizes)
+        return free + torch.cat([wave @ part for wave, part in zip(waves, smooth, strict=True)])
+
+    def _heads(self):
+        """Return the weights and biases of the logits of each column."""
+        head = self._smoothed(self.head, self.smooth_head)
+        return zip(head.split(self.sizes), self.head_bias.split(self.sizes), strict=True)
+
     def _logits(self, output):
         """Return the logits of the codes of each column, a list."""
-        heads = zip(self.head.split(self.sizes), self.head_bias.split(self.sizes), strict=True)
-        return [F.linear(u, *head) for u, head in zip(self._units(output).unbind(-2), heads, strict=True)]
+        units = self._units(output).unbind(-2)
+        return [F.linear(u, *head) for u, head in zip(units, self._heads(), strict=True)]
 
     def log_prob(self, x, output, complete=False):
         """Return log p of each cell in nats given those before it, shape (..., B, n_features).
@@ -255,7 +269,8 @@ class MixedModel(nn.Module):
         cell, seen, flag = self._read(x)
         if self.chain:
             shows = (seen & (flag == 0)).to(output.dtype)
-            values = F.embedding(self.near[cell], self.values) * shows[..., None]
+            table = self._smoothed(self.values, self.smooth_values)
+            values = F.embedding(self.near[cell], table) * shows[..., None]
             output = output + F.linear(values.flatten(1), self.context * self.before)
         target = self.target[cell]
         place = (target - self.first_code).clamp(min=0)
@@ -301,9 +316,9 @@ class MixedModel(nn.Module):
         """
         cell, seen, _ = self._read(x)
         context = (self.context * self.before).split(self.values.shape[1], 1)
-        heads = zip(self.head.split(self.sizes), self.head_bias.split(self.sizes), strict=True)
+        table = self._smoothed(self.values, self.smooth_values)
         n_units, log_prob, values = self.link.shape[1], 0.0, []
-        for j, (column, (head, bias)) in enumerate(zip(self.columns, heads, strict=True)):
+        for j, (column, (head, bias)) in enumerate(zip(self.columns, self._heads(), strict=True)):
             units = F.silu(output[..., j * n_units : (j + 1) * n_units])
             units = units + F.silu(units @ self.link[j] + self.link_bias[j])
             n_codes = len(head) if holes else column.n_codes
@@ -320,9 +335,15 @@ class MixedModel(nn.Module):
             if self.chain and j + 1 < self.n_features:
                 code = torch.where(given, self.near[cell[..., j]], self.first_code[j] + code)
                 later = slice((j + 1) * n_units, None)
-                told = F.linear(self.values[code], context[j][later])
+                told = F.linear(table[code], context[j][later])
                 output = torch.cat((output[..., : (j + 1) * n_units], output[..., later] + told), -1)
         return torch.stack(values, -1), log_prob
+
+    def matrices(self):
+        """Return the weights that a prior holds small, as it does those of the networks."""
+        return [self.context, self.link, self.smooth_head, self.smooth_values, self.head, self.values][
+            :N_DECAY
+        ]
 
     # -- what has no place here: a density without constants beside z -----------------------------
 
@@ -331,6 +352,21 @@ class MixedModel(nn.Module):
 
     def fit_constants(self, x, output):
         """Do nothing: there are no constants."""
+
+
+def _waves(cells, size):
+    """Return smooth functions of the codes of a numeric column, by rank, shape (size, N_WAVES); 0 for levels.
+
+    Cosines of rising frequency and falling height, as of a smooth random function.
+    """
+    waves = np.zeros((size, N_WAVES))
+    if len(cells.mass) > 2 and not cells.nominal:
+        order = np.argsort(cells.mean, kind="stable")
+        rank = np.empty(len(order))
+        rank[order] = np.cumsum(cells.mass[order]) - cells.mass[order] / 2
+        k = np.arange(1, N_WAVES + 1)
+        waves[: len(order)] = math.sqrt(2) * np.cos(np.pi * k * rank[:, None]) / np.sqrt(k)
+    return waves
 
 
 def _flatten(columns, missing, sizes):

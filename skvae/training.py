@@ -261,7 +261,9 @@ def _laid_out_as(parameter, gradient):
 
 def make_optimizer(model, plan):
     """Return `Adam` whose prior is on the networks' matrices; frozen weights stay as they are."""
-    networks = [p for p in (*model.encoder.parameters(), *model.decoder.parameters()) if p.requires_grad]
+    tables = getattr(model.likelihood, "matrices", list)()
+    networks = [*model.encoder.parameters(), *model.decoder.parameters(), *tables]
+    networks = [p for p in networks if p.requires_grad]
     matrices, vectors = [p for p in networks if p.ndim > 1], [p for p in networks if p.ndim < 2]
     latent = [p for p in model.prior.parameters() if p.requires_grad]
     known = {id(p) for p in (*networks, *latent)}
