@@ -341,9 +341,7 @@ class MixedModel(nn.Module):
 
     def matrices(self):
         """Return the weights that a prior holds small, as it does those of the networks."""
-        return [self.context, self.link, self.smooth_head, self.smooth_values, self.head, self.values][
-            :N_DECAY
-        ]
+        return [self.context, self.link, self.smooth_head, self.smooth_values, self.head, self.values]
 
     # -- what has no place here: a density without constants beside z -----------------------------
 
