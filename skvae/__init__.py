@@ -1,5 +1,9 @@
 """A variational autoencoder for scikit-learn."""
 
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from .outlier import VAEOutlierDetector
 from .plotting import (
     CorrelationDisplay,
     LatentDisplay,
@@ -11,6 +15,9 @@ from .plotting import (
 )
 from .transformer import VAETransformer
 
+if TYPE_CHECKING:
+    from .oversampler import VAEOverSampler
+
 __all__ = [
     "CorrelationDisplay",
     "LatentDisplay",
@@ -19,6 +26,17 @@ __all__ = [
     "MarginalsDisplay",
     "ReconstructionDisplay",
     "SampleDisplay",
+    "VAEOutlierDetector",
     "VAETransformer",
 ]
+if find_spec("imblearn"):
+    __all__ += ["VAEOverSampler"]
 __version__ = "0.1.0"
+
+
+def __getattr__(name):
+    if name == "VAEOverSampler":  # derives from a class of imbalanced-learn, which is optional
+        from .oversampler import VAEOverSampler
+
+        return VAEOverSampler
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
