@@ -93,35 +93,25 @@ class VAEOutlierDetector(OutlierMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like or DataFrame of shape (n_samples, n_features)
-        y : array-like of shape (n_samples,), default=None
-            Classes, if `estimator` is conditional; ignored otherwise.
+        y : None
+            Ignored.
 
         Returns
         -------
         self : VAEOutlierDetector
         """
-        estimator = resolve_estimator(self.estimator, VAETransformer(), self.random_state).fit(X, y)
+        estimator = resolve_estimator(self.estimator, VAETransformer(), self.random_state)
+        if estimator.conditional and estimator is not self.estimator:
+            raise ValueError(
+                "Got an estimator with conditional=True; expected one that needs no classes, since outlier "
+                "detectors get none. Set conditional=False, or fit it first and pass it in FrozenEstimator."
+            )
+        estimator.fit(X, None)  # FrozenEstimator wants both
         scores = self._score(estimator, X)
         validate_data(self, X, skip_check_array=True)  # only notes the names of the columns
         self.estimator_ = estimator
         self.offset_ = self._threshold(scores)
         return self
-
-    def fit_predict(self, X, y=None):
-        """Fit to X and tell which of its rows are outliers.
-
-        Parameters
-        ----------
-        X : array-like or DataFrame of shape (n_samples, n_features)
-        y : array-like of shape (n_samples,), default=None
-            As in `fit`.
-
-        Returns
-        -------
-        labels : ndarray of shape (n_samples,)
-            -1 for outliers, 1 for inliers.
-        """
-        return self.fit(X, y).predict(X)
 
     def predict(self, X):
         """Tell which rows are outliers.
@@ -193,7 +183,6 @@ class VAEOutlierDetector(OutlierMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         inner = get_tags(VAETransformer() if self.estimator is None else self.estimator)
         tags.input_tags = inner.input_tags
-        tags.target_tags.required = inner.target_tags.required
         return tags
 
     def _score(self, estimator, X):

@@ -5,6 +5,7 @@ from typing import ClassVar
 import numpy as np
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_consistent_length, get_tags
+from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.validation import validate_data
 
 from ._arrays import Container
@@ -28,8 +29,9 @@ class VAEOverSampler(BaseOverSampler):
     """Over-sampling by rows drawn from a conditional variational autoencoder.
 
     One model learns p(x given z) from all rows and p(z given y) for each class, so a small class
-    borrows what columns have to do with each other from the large ones. New rows are draws, in the
-    kinds and dtypes of X: strings, categories, booleans and holes of a table included.
+    borrows from the large ones what columns have to do with each other. In training all classes
+    weigh the same. New rows are draws, in the kinds and dtypes of X: strings, categories, booleans
+    and holes of a table included.
 
     Parameters
     ----------
@@ -135,8 +137,8 @@ class VAEOverSampler(BaseOverSampler):
             n_rows = np.count_nonzero(y == label)
             if n_rows < MIN_ROWS:
                 raise ValueError(
-                    f"Got {n_rows} row of class {label!r}; expected at least {MIN_ROWS} to learn from. "
-                    "Collect more, or leave this class out by sampling_strategy."
+                    f"Got {n_rows} row of class {np.asarray(label).item()!r}; expected at least {MIN_ROWS} "
+                    "to learn from. Collect more, or leave this class out by sampling_strategy."
                 )
         self.estimator_ = self._fit_estimator(densify(X), y)
         labels = np.repeat(np.array(list(counts), dtype=y.dtype), list(counts.values()))
@@ -149,7 +151,7 @@ class VAEOverSampler(BaseOverSampler):
     def _fit_estimator(self, X, y):
         estimator = resolve_estimator(self.estimator, VAETransformer(), self.random_state, conditional=True)
         if not isinstance(estimator, FrozenEstimator):
-            return estimator.fit(X, y)
+            return estimator.fit(X, y, compute_sample_weight("balanced", y))
         validate_data(estimator.fit(X, y).estimator, X, reset=False, skip_check_array=True)
         if not hasattr(estimator, "classes_"):
             raise ValueError(
