@@ -25,9 +25,9 @@ rng = np.random.default_rng(0)
 
 # %%
 # Two columns: the density follows a shape that no ellipse has, and the threshold is a level of it.
-moons, _ = make_moons(1000, noise=0.08, random_state=0)
-density = VAEOutlierDetector(contamination=0.02, random_state=0).fit(moons)
-x, y = np.meshgrid(np.linspace(-1.6, 2.6, 120), np.linspace(-1.1, 1.6, 100))
+moons, _ = make_moons(500, noise=0.08, random_state=0)
+density = VAEOutlierDetector(contamination=0.02, n_draws=50, random_state=0).fit(moons)
+x, y = np.meshgrid(np.linspace(-1.6, 2.6, 80), np.linspace(-1.1, 1.6, 60))
 decision = density.decision_function(np.c_[x.ravel(), y.ravel()]).reshape(x.shape)
 
 # %%
@@ -55,7 +55,7 @@ found = excess[:8, :10].argmax(axis=1) == columns
 print(f"the foreign cell is the most surprising one in {found.sum()} of 8 rows")
 
 figure, axes = plt.subplots(1, 2, figsize=(12.5, 4.8), layout="constrained", width_ratios=[1, 1.35])
-axes[0].contourf(x, y, decision, levels=np.linspace(-20, 3, 24), cmap="Blues", extend="min")
+axes[0].contourf(x, y, decision, levels=np.linspace(-12, 0, 25), cmap="Blues", extend="both")
 axes[0].contour(x, y, decision, levels=[0], colors="tab:red", linewidths=1)
 outlier = density.predict(moons) == -1
 axes[0].scatter(*moons[~outlier].T, s=3, color="0.2")

@@ -231,6 +231,7 @@ def test_default_estimator():
     detector = VAEOutlierDetector(random_state=0).fit(X)
     assert detector.estimator is None
     assert isinstance(detector.estimator_, VAETransformer)
+    assert detector.estimator_.random_state == 0
 
 
 def test_frozen_estimator_is_used_as_fitted(fitted, X):
