@@ -55,7 +55,7 @@ found = excess[:8, :10].argmax(axis=1) == columns
 print(f"the foreign cell is the most surprising one in {found.sum()} of 8 rows")
 
 figure, axes = plt.subplots(1, 2, figsize=(12.5, 4.8), layout="constrained", width_ratios=[1, 1.35])
-axes[0].contourf(x, y, decision, levels=np.linspace(-12, 0, 25), cmap="Blues", extend="both")
+axes[0].contourf(x, y, decision, levels=np.linspace(-10, 4, 29), cmap="Blues", extend="both")
 axes[0].contour(x, y, decision, levels=[0], colors="tab:red", linewidths=1)
 outlier = density.predict(moons) == -1
 axes[0].scatter(*moons[~outlier].T, s=3, color="0.2")
