@@ -32,7 +32,7 @@ decision = density.decision_function(np.c_[x.ravel(), y.ravel()]).reshape(x.shap
 
 # %%
 # Ten columns of measurements of cells in breast tumours, the benign ones. In each of eight held-out rows
-# one cell is replaced by that of a random other row: a common value that does not fit its own row.
+# one cell is replaced by one from the other end of its column, a value that does not fit its own row.
 data = load_breast_cancer(as_frame=True)
 table = data.data[data.target == 1].iloc[:, :10]
 table.columns = [name.removeprefix("mean ") for name in table.columns]
