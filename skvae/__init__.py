@@ -1,6 +1,10 @@
 """A variational autoencoder for scikit-learn."""
 
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
 from .export import export_onnx
+from .outlier import VAEOutlierDetector
 from .persistence import load, save
 from .plotting import (
     CorrelationDisplay,
@@ -13,6 +17,9 @@ from .plotting import (
 )
 from .transformer import VAETransformer
 
+if TYPE_CHECKING:
+    from .oversampler import VAEOverSampler
+
 __all__ = [
     "CorrelationDisplay",
     "LatentDisplay",
@@ -21,9 +28,20 @@ __all__ = [
     "MarginalsDisplay",
     "ReconstructionDisplay",
     "SampleDisplay",
+    "VAEOutlierDetector",
     "VAETransformer",
     "export_onnx",
     "load",
     "save",
 ]
+if find_spec("imblearn"):
+    __all__ += ["VAEOverSampler"]
 __version__ = "0.1.0"
+
+
+def __getattr__(name):
+    if name == "VAEOverSampler":  # derives from a class of imbalanced-learn, which is optional
+        from .oversampler import VAEOverSampler
+
+        return VAEOverSampler
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -149,6 +149,8 @@ class Container:
             if frame is not None and isinstance(X, frame):
                 self.kind = library
         self.columns = X.columns if self.kind else None
+        types = dict(zip(X.columns, X.dtypes, strict=True)) if self.kind else {}
+        self.whole = {name: dtype for name, dtype in types.items() if _is_whole(dtype)}
 
     @staticmethod
     def encode(X):
@@ -162,20 +164,33 @@ class Container:
             raise TypeError(f"Got {value!r} for column {place!r}; expected a number.")
         return float(value)
 
-    def wrap(self, values, index=None):
+    def wrap(self, values, index=None, whole=False):
         """Return the array `values` of shape (n_rows, n_features) as that kind of table.
 
-        `index` labels the rows of a pandas table.
+        `index` labels the rows of a pandas table; with `whole`, columns that held whole numbers by
+        type hold them again.
         """
         if self.kind is None:
             return values
         if self.kind == "pandas":
             import pandas
 
-            return pandas.DataFrame(values, columns=self.columns, index=index)
+            table = pandas.DataFrame(values, columns=self.columns, index=index)
+            return table.round(dict.fromkeys(self.whole, 0)).astype(self.whole) if whole else table
         import polars
 
-        return polars.DataFrame(values, schema=self.columns, orient="row")
+        table = polars.DataFrame(values, schema=self.columns, orient="row")
+        return (
+            table.with_columns(polars.col(c).round().cast(t) for c, t in self.whole.items())
+            if whole
+            else table
+        )
+
+
+def _is_whole(dtype):
+    """Whether a type of pandas or polars is one of whole numbers."""
+    is_integer = getattr(dtype, "is_integer", None)
+    return bool(is_integer()) if is_integer else getattr(dtype, "kind", "") in "iu" and dtype.kind != ""
 
 
 def torch_dtype(dtype):

@@ -6,6 +6,7 @@ from numbers import Integral, Real
 import numpy as np
 import torch
 from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
 
 from . import likelihoods, networks, objectives, priors
 from ._compat import Interval, StrOptions
@@ -95,6 +96,22 @@ def resolve_device(value):
             ) from error
         return device
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def resolve_estimator(estimator, default, random_state=None, **params):
+    """Return what a companion wraps: a frozen estimator itself, of any other an unfitted clone.
+
+    The clone gets the companion's random_state, unless that is None, and `params`.
+    """
+    if isinstance(estimator, FrozenEstimator):
+        if not isinstance(estimator.estimator, type(default)):
+            raise TypeError(
+                f"Got estimator={estimator!r}; expected a fitted {type(default).__name__} in FrozenEstimator."
+            )
+        return estimator
+    if random_state is not None:
+        params["random_state"] = random_state
+    return clone(default if estimator is None else estimator).set_params(**params)
 
 
 def check_sizes(sizes):

@@ -13,7 +13,6 @@ from sklearn.utils import check_array
 
 __all__ = ["Table", "is_frame", "is_table"]
 
-WIDE = 100  # columns of numbers alone from which on a DataFrame is taken for an array
 WHOLE = 2**53  # floats hold all whole numbers up to here
 ID_ROWS, ID_SHARE = 50, 0.9  # rows from which on a text column with more distinct values is refused
 LEVEL_TYPES = (str, bytes, bool, np.bool_)  # of the values of an object column of levels
@@ -25,10 +24,8 @@ def is_frame(X):
 
 
 def is_table(X):
-    """Whether X is a DataFrame that is more than an array with names: not one of many numbers alone."""
-    if not is_frame(X):
-        return False
-    return X.shape[1] < WIDE or any(
+    """Whether X is a DataFrame that is more than an array with names: not all columns are numbers."""
+    return is_frame(X) and any(
         _kind(name, c)[0] != "number" for name, c in zip(*_read_columns(X), strict=True)
     )
 
@@ -168,7 +165,7 @@ class Table:
                     f"one of {list(column.levels[:20])!r}, or a missing cell."
                 )
 
-    def wrap(self, values, index=None):
+    def wrap(self, values, index=None, whole=True):  # noqa: ARG002 -- whole numbers are so in any case
         """Return a matrix as a table of the kind that was learned; `index` is for pandas."""
         if self.library is None:
             values = values.copy()

@@ -287,3 +287,17 @@ class VAE(nn.Module):
         """
         log_weights = self.terms(x, noise, complete, y=y).log_weights
         return torch.logsumexp(log_weights, 0) - math.log(len(log_weights))
+
+    def log_cells(self, x, noise, complete=False, y=None):
+        """Divide `log_marginal` into what each cell and the latent give, shape (B, n_features + 1).
+
+        log p(x) = E[log p(x given z)] - KL(p(z given x) || p(z)), both under the true posterior, for
+        which the importance-weighted draws of z stand. The first term is one of cells, 0 where one
+        is missing; the last column is the second, so a row sums to its `log_marginal`.
+        """
+        terms = self.terms(x, noise, complete, y=y)
+        log_weights = terms.log_weights
+        log_px = torch.logsumexp(log_weights, 0) - math.log(len(log_weights))
+        cells = self.likelihood.log_prob(x, terms.output, complete)
+        cells = (torch.softmax(log_weights, 0).unsqueeze(-1) * cells).sum(0)
+        return torch.cat((cells, (log_px - cells.sum(-1)).unsqueeze(-1)), -1)

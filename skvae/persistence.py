@@ -6,10 +6,12 @@ fitted attributes, the versions that wrote it and a checksum of the whole file.
 
 import copy
 import hashlib
+import importlib
 import inspect
 import json
 import os
 import sys
+from importlib.util import find_spec
 from itertools import chain
 
 import numpy as np
@@ -28,6 +30,7 @@ from . import (
     model,
     networks,
     objectives,
+    outlier,
     priors,
     transformer,
 )
@@ -51,6 +54,7 @@ MODULES = [
     model,
     networks,
     objectives,
+    outlier,
     priors,
     transformer,
 ]
@@ -209,7 +213,10 @@ def _versions():
 
 def _known_names():
     """Map the names that any file may use to what they stand for."""
-    ours = [thing for module in MODULES for thing in vars(module).values() if _is_known(thing, module)]
+    modules = list(MODULES)
+    if find_spec("imblearn"):  # without it there is no over-sampler to load
+        modules.append(importlib.import_module(".oversampler", __package__))
+    ours = [thing for module in modules for thing in vars(module).values() if _is_known(thing, module)]
     types = [bool, int, float, str, *np.sctypeDict.values()]  # as a parameter dtype has them
     known = [*ours, *LAYERS, *METADATA_REQUESTS, *types, model.posterior_of]
     return {name_of(thing): thing for thing in known}

@@ -410,7 +410,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             likelihood = module.likelihood
             return likelihood.sample(output, generator, missing) if noise else likelihood.mean(output)
 
-        return self._container.wrap(apply_to_rows(decode, z, module))
+        return self._container.wrap(apply_to_rows(decode, z, module), whole=noise)
 
     def sample_conditional(self, given, n_samples=1, *, y=None, random_state=None):
         """Draw rows of which some cells are given: p(the others given these), without rejection.
@@ -463,7 +463,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         drawn = np.concatenate(parts, 1)[:, :n_samples].reshape(-1, X.shape[1])
         known = np.repeat(X, n_samples, axis=0)
         index = np.repeat(given.index, n_samples) if hasattr(given, "iloc") else None
-        return self._container.wrap(np.where(np.isnan(known), drawn, known), index)
+        return self._container.wrap(np.where(np.isnan(known), drawn, known), index, whole=True)
 
     def _read_given(self, given):
         """Return what is given as a matrix, NaN where it is not."""
@@ -505,20 +505,30 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         log_px : ndarray of shape (n_samples,)
             Log-density of the observed cells in nats, in the units of X. Higher is more normal.
         """
-        check_is_fitted(self)
-        check_count(n_draws, "n_draws")
-        X = self._check_rows(X)
-        codes = None if y is None else self._codes(y, len(X))
-        module = self._module(X.dtype)
-        noise = torch.randn(
-            (n_draws, 1, module.latent_dim), generator=make_generator(self._seed), dtype=torch.float64
-        ).to(self.device_, torch_dtype(X.dtype))
+        return self._score(VAE.log_marginal, X, n_draws, y)
 
-        def log_marginal(x, codes=None):
-            x, complete = _standardize(module, x)
-            return module.log_marginal(x, noise, complete, codes)
+    def score_cells(self, X, n_draws=100, *, y=None):
+        """Divide the score of each row into what its cells and its place in the latent space give.
 
-        return apply_to_rows(log_marginal, X, module, n_draws, codes)
+        log p(x) = E[log p(x given z)] - KL(p(z given x) || p(z)), by the draws of `score_samples`
+        with their importance weights: the first term is a sum over cells, each given the others as
+        far as z knows of them.
+
+        Parameters
+        ----------
+        X : array-like or DataFrame of shape (n_samples, n_features)
+        n_draws : int, default=100
+            Draws of z per row.
+        y : array-like of shape (n_samples,), default=None
+            As in `score_samples`.
+
+        Returns
+        -------
+        log_p : ndarray of shape (n_samples, n_features + 1)
+            Nats, in the units of X; higher is more normal. The cells of X, 0 where one is missing,
+            and last the latent term. A row sums to its score.
+        """
+        return self._score(VAE.log_cells, X, n_draws, y)
 
     def score(self, X, y=None, sample_weight=None):
         """Return the mean of `score_samples`: nats per row, higher is better.
@@ -649,6 +659,23 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         X, _ = self._read(X)
         self.likelihood_.check(X)
         return X
+
+    def _score(self, density, X, n_draws, y):
+        """Apply a method of the model that takes rows, noise, completeness and classes to rows of X."""
+        check_is_fitted(self)
+        check_count(n_draws, "n_draws")
+        X = self._check_rows(X)
+        codes = None if y is None else self._codes(y, len(X))
+        module = self._module(X.dtype)
+        noise = torch.randn(
+            (n_draws, 1, module.latent_dim), generator=make_generator(self._seed), dtype=torch.float64
+        ).to(self.device_, torch_dtype(X.dtype))
+
+        def of_rows(x, codes=None):
+            x, complete = _standardize(module, x)
+            return density(module, x, noise, complete, codes)
+
+        return apply_to_rows(of_rows, X, module, n_draws, codes)
 
     def _check_validation(self, X, y):
         if X is None:

@@ -116,6 +116,30 @@ def test_the_bound_misses_log_px_by_the_divergence_from_the_posterior():
     np.testing.assert_allclose(terms.log_weights.mean(0).detach(), want, rtol=1e-11)
 
 
+def test_cells_and_latent_divide_log_px():
+    model, X = linear_gaussian(), rows()
+    X[0, 1] = X[1, :3] = np.nan
+    model.encoder = nn.Linear(D, 2 * K).double()  # of rows with holes q is no longer the posterior
+    x = standardized(model, X)
+    cells = model.log_cells(x, draws(7)).detach()
+    np.testing.assert_allclose(cells.sum(-1), model.log_marginal(x, draws(7)).detach(), rtol=1e-12)
+    assert (cells[:, :D][np.isnan(X)] == 0).all()
+
+
+def test_cells_are_expectations_under_the_posterior():
+    model, X = linear_gaussian(), rows()
+    x = standardized(model, X)
+    # log p(x, z) - log q(z given x) is log p(x) for every z: draws weigh the same, and four average exactly
+    noise = torch.tensor([[1, 1], [1, -1], [-1, 1], [-1, -1.0]], dtype=torch.float64)[:, None]
+    got = model.log_cells(x, noise).detach().numpy()
+    q = model.encode(x)
+    mean, std = q.mean.detach().numpy(), q.std.detach().numpy()
+    at_mean = scipy.stats.norm.logpdf(x.numpy(), mean @ W.T + BIAS, SIGMA) - np.log(SCALE)
+    np.testing.assert_allclose(got[:, :D], at_mean - 0.5 * std**2 @ (W.T / SIGMA) ** 2, rtol=1e-9)
+    kl = kl_divergence(Normal(q.mean, q.std), Normal(0.0, 1.0)).sum(-1).detach().numpy()
+    np.testing.assert_allclose(got[:, D], -kl, rtol=1e-9)
+
+
 def test_missing_cells_are_integrated_out():
     model, X = linear_gaussian(0.0, 0.3), rows()
     X[0, 1] = X[1, :3] = X[2, [0, 3]] = np.nan
