@@ -165,7 +165,7 @@ class Table:
                     f"one of {list(column.levels[:20])!r}, or a missing cell."
                 )
 
-    def wrap(self, values, index=None, whole=True):  # noqa: ARG002 -- whole numbers are so in any case
+    def wrap(self, values, index=None, whole=True):
         """Return a matrix as a table of the kind that was learned; `index` is for pandas."""
         if self.library is None:
             values = values.copy()
