@@ -14,7 +14,7 @@ from sklearn.utils import check_array
 __all__ = ["Table", "is_frame", "is_table"]
 
 WHOLE = 2**53  # floats hold all whole numbers up to here
-ID_ROWS, ID_SHARE = 50, 0.9  # rows from which on a text column with more distinct values is refused
+ID_ROWS, ID_SHARE = 50, 0.95  # rows from which on a text column with more distinct values is refused
 LEVEL_TYPES = (str, bytes, bool, np.bool_)  # of the values of an object column of levels
 
 
