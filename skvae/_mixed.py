@@ -109,7 +109,8 @@ class _Column(nn.Module):
         code, share = cells.code[order], cells.share[order]
         before = np.cumsum(share) - share
         before -= before[np.searchsorted(code, code)]  # mass of the cells of the same code before each
-        low, high = np.r_[cells.points, cells.edges[:-1]], np.r_[cells.points, cells.edges[1:]]
+        last = np.nextafter(cells.edges[1:], -np.inf)  # an edge is of the cell above it
+        low, high = np.r_[cells.points, cells.edges[:-1]], np.r_[cells.points, last]
         for name, value in {
             "points": cells.points,
             "edges": cells.edges,
