@@ -110,7 +110,8 @@ def cut(values, weight, n_bins):
     start = _starts(code[span], fine[span])
     low, high = _intervals(value, span, start, alone, lattice)
     edges, run, rest = _tile(low, high, value, is_point)
-    is_run, empty = run >= 0, 1 / (max(total, len(value)) + 1)  # weights below 1 make no row less than one
+    is_run = run >= 0
+    empty = (~is_run).any() / (max(total, len(value)) + 1)  # weights below 1 make no row less than one
     share, owner = np.zeros(len(run)), np.full(len(run), -1)
     if len(span):
         share[is_run] = np.add.reduceat(part[span], start)
