@@ -28,7 +28,8 @@ class Mixed(Likelihood):
     tails. The density is constant within a cell and one per unit of the column: a whole or rounded
     number stands for an interval as wide as its step, so a whole number has its probability. Only
     a value that many rows share among unrounded ones is a point with a probability. Values never
-    seen have 1 / (n_rows + 1) of the mass: they have a density, and are never drawn.
+    seen have 1 / (n_rows + 1) of the mass, half of it between the cells, if there are gaps, and the
+    rest in tails beyond them: they have a density, and are never drawn.
 
     Columns come one after the other, p(x given z) = prod_j p(x_j given z, x_1 ... x_j-1), by one
     masked network for all (Germain, Gregor, Murray and Larochelle, 2015, MADE, arXiv:1502.03509).

@@ -82,12 +82,6 @@ class Series(ABC):
         values = self.tolist()
         return sorted({values[i] for i in np.flatnonzero(~self.missing)})
 
-    def codes(self, levels):
-        """Return the place of each value among the levels, NaN where there is none."""
-        places = {level: place for place, level in enumerate(levels)}
-        codes = np.array([places.get(value, np.nan) for value in self.tolist()], dtype=float)
-        return np.where(self.missing, np.nan, codes)
-
     def seconds(self, origin=0):
         """Return moments or durations as seconds from a whole number of them on, NaN where missing."""
         ticks, unit = self.ticks()

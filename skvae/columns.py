@@ -101,10 +101,12 @@ class Column:
         if self.empty or missing.all():
             return np.full(len(missing), np.nan)
         if self.kind == "level":
-            first = series.tolist()[int(missing.argmin())]
-            if isinstance(first, str) != isinstance(self.levels[0], str):
+            values = series.tolist()
+            if isinstance(values[int(missing.argmin())], str) != isinstance(self.levels[0], str):
                 raise self._refusal(series)
-            return series.codes(self.levels)
+            places = {level: place for place, level in enumerate(self.levels)}
+            codes = np.array([places.get(value, np.nan) for value in values])
+            return np.where(missing, np.nan, codes)
         if series.kind != self.kind:
             raise self._refusal(series)
         return series.seconds(self.origin) if self.kind in TIMES else _finite(series)
@@ -233,7 +235,7 @@ class Table:
         if self.library is None:
             return np.column_stack(columns)
         X = import_module(self.library).DataFrame(dict(zip(self.names, columns, strict=True)))
-        if index is not None:
+        if self.library == "pandas" and index is not None:
             X.index = index
         return X
 

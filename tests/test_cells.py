@@ -387,3 +387,22 @@ def test_positive_values_stay_positive():
     x = COLUMNS["log_normal"]
     column = build(x)
     assert min(draw(column, code).min() for code in range(column.n_codes)) >= x.min() > 0
+
+
+@pytest.mark.parametrize("hole", [False, True])
+def test_the_model_integrates_to_one_given_the_column_before(hole):
+    """Of two columns the second, whatever the first and whatever the decoder says."""
+    x = np.column_stack((COLUMNS["whole"], COLUMNS["inflated_both"]))
+    x[:3, 1] = np.nan if hole else x[:3, 1]
+    cells = cut(x[:, 1], None, 20)
+    model = Mixed(n_bins=20).build(x).eval().double()
+    generator = torch.Generator().manual_seed(0)
+    output = 3 * torch.randn(1, model.out_features, generator=generator, dtype=torch.float64)
+    middle = cells.edges[:-1] / 2 + cells.edges[1:] / 2
+    for first in (0.0, 3.0, 99.0):
+        values = np.r_[cells.points, middle]
+        rows = torch.tensor(np.column_stack((np.full(len(values), first), values)))
+        with torch.no_grad():
+            log_prob = model.log_prob(model.standardize(rows), output.expand(len(rows), -1))[:, 1].numpy()
+        mass = np.exp(log_prob + np.r_[np.zeros(len(cells.points)), log_widths(cells)])
+        assert mass.sum() == pytest.approx(1.0)

@@ -646,6 +646,37 @@ def test_every_type_is_fitted_drawn_and_completed(X):
         assert all(a == b for a, b in pairs if str(b) not in ("nan", "None", "NaT", "<NA>"))
 
 
+@pytest.mark.filterwarnings("ignore:X .* feature names")  # scikit-learn 1.7 knows none of polars 2
+@pytest.mark.parametrize(("fitted", "given"), [(pd, pl), (pl, pd)])
+def test_rows_of_the_other_library_are_read(fitted, given):
+    columns = {"a": REAL, "b": WORDS, "c": TIMES}
+    vae = fit(fitted.DataFrame(columns))
+    other = given.DataFrame(columns)
+    np.testing.assert_array_equal(vae.transform(other), vae.transform(fitted.DataFrame(columns)))
+    Z = pd.DataFrame(vae.transform(other), index=range(N, 2 * N))
+    for X in (vae.inverse_transform(Z), vae.sample_conditional(other.head(2), 2)):
+        assert isinstance(X, fitted.DataFrame)
+
+
+def test_columns_whose_names_are_no_text_are_given_by_name():
+    vae = fit(pd.DataFrame({10: REAL, 20: WORDS}))
+    assert vae.sample_conditional({20: "b"}, 3, random_state=0)[20].tolist() == ["b"] * 3
+
+
+def test_bad_rows_are_refused_by_the_estimator():
+    X = pd.DataFrame({"a": REAL, "b": WORDS})
+    vae = fit(X)
+    for wrong in (X[["a"]], X[["b", "a"]], X.head(0), X.assign(b=REAL), X.assign(c=1)):
+        with pytest.raises(ValueError, match=r"feature names|0 sample|column 'b'|columns"):
+            vae.transform(wrong)
+    with pytest.raises(ValueError, match="'new' in column 'b'"):
+        vae.sample_conditional(X.head(2).assign(b="new"))
+    unseen = vae.score_samples(X.head(2).assign(b="new"))
+    np.testing.assert_array_equal(
+        unseen, vae.score_samples(X.head(2).assign(b=pd.Series([None] * 2, dtype=object)))
+    )
+
+
 def test_drawn_numbers_stay_in_their_range_and_rounded():
     X = pd.DataFrame({"n": WHOLE, "p": np.round(np.exp(REAL), 2), "u": np.array(WHOLE, "u1") * 28})
     drawn = fit(X).sample(500, random_state=0)
