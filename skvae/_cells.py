@@ -92,17 +92,19 @@ def cut(values, weight, n_bins):
     n_bins : int
         Codes, about.
     """
-    seen = ~np.isnan(values)
-    value, inverse = np.unique(values[seen] + 0.0, return_inverse=True)
-    count = np.bincount(inverse, None if weight is None else weight[seen]).astype(float)
-    value, count = value[count > 0], count[count > 0]
-    if len(value) == 0:
+    seen = ~np.isnan(values) if weight is None else ~np.isnan(values) & (weight > 0)
+    if not seen.any():
         return levels(np.zeros(0), None, 1)
+    x = values[seen] + 0.0
+    lattice = find_lattice(np.unique(x))
+    if lattice is not None:  # 0.3 and 0.1 + 0.2 are one value
+        x = _value(lattice, _place(lattice, x))
+    value, inverse = np.unique(x, return_inverse=True)
+    count = np.bincount(inverse, None if weight is None else weight[seen]).astype(float)
     total = count.sum()
     least = max(SHARED, total / n_bins if len(value) > n_bins else 0.0)
     alone = (count >= least) | (len(value) == 1)
-    lattice = find_lattice(value)
-    is_point = alone & (lattice is None or len(value) == 1)
+    is_point = alone & (lattice is None)
     points, span = value[is_point], np.flatnonzero(~is_point)
     code, fine = _group(count, alone, n_bins)
     mass = np.bincount(code, count)
@@ -134,6 +136,8 @@ def cut(values, weight, n_bins):
 
 def find_lattice(value):
     """Return (origin, step, unit) of distinct values that are multiples of a decimal step, or None."""
+    if len(value) == 1:
+        return None
     with np.errstate(over="ignore"):
         single = (value == value.astype(np.float32)).all()
     size, eps = np.abs(value), np.finfo(np.float32).eps if single else 2 * np.finfo(float).eps
@@ -148,7 +152,18 @@ def find_lattice(value):
     else:
         return None
     step = np.gcd.reduce(np.diff(whole).astype(np.int64)) if len(value) >= LATTICE_VALUES else 1
-    return float(whole[0]), float(step), unit
+    return float(whole[0]), float(step or 1), unit
+
+
+def _place(lattice, x):
+    """Return the number of steps from the origin of a lattice to each value."""
+    origin, step, unit = lattice
+    return np.rint((np.rint(x * unit) - origin) / step)
+
+
+def _value(lattice, place):
+    origin, step, unit = lattice
+    return (origin + step * place) / unit
 
 
 def _group(count, alone, n_bins):
@@ -193,14 +208,12 @@ def _intervals(value, span, start, alone, lattice):
         beyond = np.nextafter(value[-1], LARGEST)
         highest = beyond if top == len(value) - 1 else _between(value[top], value[top + 1])
         return np.r_[lowest, border], np.r_[border, highest]
-    origin, step, unit = lattice
-    whole = (np.rint(x * unit) - origin) / step
-    left, right, single = whole[start] - 0.5, whole[last] + 0.5, alone[span[start]]
+    place, single = _place(lattice, x), alone[span[start]]
+    left, right = place[start] - 0.5, place[last] + 0.5
     middle = np.floor((right[:-1] + left[1:]) / 2) + 0.5
     high = np.where(single[:-1], right[:-1], np.where(single[1:], left[1:], middle))
     low = np.where(single[1:], left[1:], np.where(single[:-1], right[:-1], middle))
-    ends = np.array([np.r_[left[0], low], np.r_[high, right[-1]]])
-    return (origin + step * ends) / unit
+    return _value(lattice, np.r_[left[0], low]), _value(lattice, np.r_[high, right[-1]])
 
 
 def _between(left, right):
