@@ -8,23 +8,25 @@ SHARED = 10  # rows that share a value before it may be drawn as such
 MAX_CELLS_PER_CODE = 8  # finer steps of the density within one code
 MAX_DECIMALS = 6  # of values that are taken for rounded
 LATTICE_VALUES = 10  # distinct values that tell a common step beyond the decimals
-TAIL = 2.0 ** np.arange(31) ** 2  # distances, in ranges of a column: they reach the largest floats
+GROWTH = 2.0 ** np.arange(31) ** 2  # of the intervals in a tail: soon as wide as numbers can be
+LARGEST = np.finfo(float).max
 
 
 @dataclass(frozen=True)
 class Cells:
     """A column's cells: M of them, points first, and the C codes that a network tells apart.
 
-    A code is a set of cells with fixed shares. The cells that no training row fell in, between the
-    values and beyond them, belong to no code: they have fixed masses, 1 / (n_rows + 1) together, so
-    that a value never seen has a density, and are not drawn from.
+    The intervals tile all floats. A code is a set of cells with fixed shares. The cells that no
+    training row fell in, between the values and beyond them, belong to no code: they have fixed
+    masses, 1 / (n_rows + 1) together, so that a value never seen has a density, and are not drawn
+    from. The density is one in the unit of the column, and in points with respect to the count.
 
     Attributes
     ----------
     points : ndarray of shape (n_points,)
         Values with a mass of their own, ascending.
     edges : ndarray of shape (M - n_points + 1,)
-        Ends of the intervals, ascending.
+        Ends of the intervals, ascending; the upper one belongs to the next.
     code : ndarray of int, shape (M,)
         The code of each cell; -1 for none.
     near : ndarray of int, shape (M,)
@@ -74,7 +76,7 @@ def levels(codes, weight, n_levels):
         log_seen=0.0,
         share=np.ones(n_levels),
         mean=points,
-        mass=mass / max(mass.sum(), 1.0),
+        mass=mass / (mass.sum() or 1.0),
         nominal=True,
     )
 
@@ -83,7 +85,7 @@ def cut(values, weight, n_bins):
     """Return the `Cells` of a numeric column.
 
     A value that at least ten rows share, and more than an average code would hold, is a code of its
-    own; the others are cut at their quantiles.
+    own; the others are cut at their quantiles, from the lowest to the highest.
 
     Parameters
     ----------
@@ -93,39 +95,43 @@ def cut(values, weight, n_bins):
     n_bins : int
         Codes, about.
     """
-    seen = ~np.isnan(values)
-    value, inverse = np.unique(values[seen] + 0.0, return_inverse=True)
-    count = np.bincount(inverse, None if weight is None else weight[seen]).astype(float)
-    value, count = value[count > 0], count[count > 0]
-    if len(value) == 0:
+    seen = ~np.isnan(values) if weight is None else ~np.isnan(values) & (weight > 0)
+    if not seen.any():
         return levels(np.zeros(0), None, 1)
+    x = values[seen] + 0.0
+    lattice = find_lattice(np.unique(x))
+    if lattice is not None:  # 0.3 and 0.1 + 0.2 are one value
+        x = _value(lattice, _place(lattice, x))
+    value, inverse = np.unique(x, return_inverse=True)
+    count = np.bincount(inverse, None if weight is None else weight[seen]).astype(float)
     total = count.sum()
     least = max(SHARED, total / n_bins if len(value) > n_bins else 0.0)
     alone = (count >= least) | (len(value) == 1)
-    lattice = find_lattice(value)
+    is_point = alone & (lattice is None)
+    points, span = value[is_point], np.flatnonzero(~is_point)
     code, fine = _group(count, alone, n_bins)
     mass = np.bincount(code, count)
-    mean = np.clip(np.bincount(code, count * value) / mass, value[0], value[-1])
-    is_point = alone if lattice is None or len(value) == 1 else np.zeros(len(value), dtype=bool)
-    points = value[is_point]
-    span = ~is_point
-    ends, owner, share = _intervals(value[span], count[span], alone[span], code[span], fine[span], lattice)
-    share = share / mass[owner]  # of -1 it is 0 in any case
-    edges, owner, share = _fill_up(ends, owner, share, value[0], value[-1])
-    edges, owner, share = _add_tails(edges, owner, share)
-    seen, empty = owner >= 0, 1 / (total + 1)
-    log_density = np.log(share) - np.log(np.diff(edges)) + np.where(seen, 0.0, np.log(empty))
+    part = count / mass[code]
+    start = _starts(code[span], fine[span])
+    low, high = _intervals(value, span, start, alone, lattice)
+    edges, run, rest = _tile(low, high, value, is_point)
+    is_run = run >= 0
+    empty = (~is_run).any() / (max(total, len(value)) + 1)  # weights below 1 make no row less than one
+    share, owner = np.zeros(len(run)), np.full(len(run), -1)
+    if len(span):
+        share[is_run] = np.add.reduceat(part[span], start)
+        owner[is_run] = code[span[start]]
     left = np.clip(np.searchsorted(value, edges[:-1], side="right") - 1, 0, len(value) - 1)
-    alone_code = code[is_point]
+    log_density = np.log(np.where(is_run, share, rest * empty)) - _log_widths(edges)
     return Cells(
         points=points,
         edges=edges,
-        code=np.concatenate((alone_code, owner)),
-        near=np.concatenate((alone_code, np.where(seen, owner, code[left]))),
-        log_density=np.concatenate((np.zeros(len(points)), log_density)),
+        code=np.r_[code[is_point], owner],
+        near=np.r_[code[is_point], np.where(is_run, owner, code[left])],
+        log_density=np.r_[np.zeros(len(points)), log_density],
         log_seen=float(np.log1p(-empty)),
-        share=np.concatenate((np.ones(len(points)), np.where(seen, share, 0.0))),
-        mean=mean,
+        share=np.r_[np.ones(len(points)), share],
+        mean=np.clip(np.bincount(code, part * value), value[0], value[-1]),
         mass=mass / total,
         lattice=lattice,
     )
@@ -133,113 +139,123 @@ def cut(values, weight, n_bins):
 
 def find_lattice(value):
     """Return (origin, step, unit) of distinct values that are multiples of a decimal step, or None."""
-    if np.abs(value).max() >= 2.0**53:
+    if len(value) == 1:
         return None
-    single = bool((value == value.astype(np.float32)).all())
-    eps = np.finfo(np.float32 if single else np.float64).eps
+    with np.errstate(over="ignore"):
+        single = (value == value.astype(np.float32)).all()
+    size, eps = np.abs(value), np.finfo(np.float32).eps if single else 2 * np.finfo(float).eps
     for decimals in range(MAX_DECIMALS + 1):
         unit = 10.0**decimals
+        noise = eps * size if decimals else np.zeros(len(size))  # of a rounded number
+        if size.max() * unit >= 2.0**52 or noise.max() * unit > 0.25:
+            return None  # any number would do
         whole = np.rint(value * unit)
-        if np.abs(whole).max() >= 2.0**53:
-            return None  # beyond what a float counts
-        if (np.abs(whole / unit - value) <= 2 * eps * np.abs(value)).all():
+        if (np.abs(whole / unit - value) <= noise).all():
             break
     else:
         return None
-    step = 1
-    if len(value) >= LATTICE_VALUES:
-        step = int(np.gcd.reduce(np.diff(whole).astype(np.int64)))
-    if step == 0:  # equal up to rounding
-        return None
-    return float(whole[0]), float(step), unit
+    step = np.gcd.reduce(np.diff(whole).astype(np.int64)) if len(value) >= LATTICE_VALUES else 1
+    return float(whole[0]), float(step or 1), unit
+
+
+def _place(lattice, x):
+    """Return the number of steps from the origin of a lattice to each value."""
+    origin, step, unit = lattice
+    return np.rint((np.rint(x * unit) - origin) / step)
+
+
+def _value(lattice, place):
+    origin, step, unit = lattice
+    return (origin + step * place) / unit
 
 
 def _group(count, alone, n_bins):
     """Return the code of each distinct value, and its finer group within the code."""
+    n_alone = int(alone.sum())
     code, fine = np.empty(len(count), dtype=int), np.zeros(len(count), dtype=int)
-    code[alone] = np.arange(alone.sum())
-    rest = np.where(alone, 0.0, count)
-    amount = rest.sum()
-    if amount == 0:
+    code[alone] = np.arange(n_alone)
+    rest = count[~alone]
+    if len(rest) == 0:
         return code, fine
-    n_codes = max(1, min(max(n_bins - int(alone.sum()), n_bins // 4), int(amount // SHARED)))
-    middle = (np.cumsum(rest) - rest / 2) / amount
-    cut = np.minimum((middle * n_codes).astype(int), n_codes - 1)[~alone]
+    n_codes = max(1, min(max(n_bins - n_alone, n_bins // 4), int(rest.sum() // SHARED)))
+    middle = np.cumsum(rest) - rest / 2
+    cut = np.minimum((middle / rest.sum() * n_codes).astype(int), n_codes - 1)
     cut = np.unique(cut, return_inverse=True)[1]
-    code[~alone] = cut + alone.sum()
-    per_code = np.bincount(cut, count[~alone])
+    code[~alone] = n_alone + cut
+    per_code = np.bincount(cut, rest)
     n_fine = np.clip(per_code // SHARED, 1, MAX_CELLS_PER_CODE)[cut]
-    before = np.cumsum(per_code)[cut] - per_code[cut]
-    within = (np.cumsum(rest)[~alone] - count[~alone] / 2 - before) / per_code[cut]
+    within = (middle - (np.cumsum(per_code) - per_code)[cut]) / per_code[cut]
     fine[~alone] = np.clip((within * n_fine).astype(int), 0, n_fine - 1)
     return code, fine
 
 
-def _intervals(value, count, alone, code, fine, lattice):
-    """Return the ends of the intervals that hold the values, the code of each, -1 for none, and its rows."""
-    if len(value) == 0:
-        return np.zeros(0), np.zeros(0, dtype=int), np.zeros(0)
-    new = (np.diff(code) != 0) | (np.diff(fine) != 0)
-    start = np.r_[0, np.flatnonzero(new) + 1]
-    last = np.r_[start[1:], len(value)] - 1
-    rows, owner = np.add.reduceat(count, start), code[start]
-    right, left = value[last[:-1]], value[start[1:]]  # of each border between two runs
-    if lattice is None:
-        spread = (value[-1] - value[0]) / (2 * len(value)) or 0.5 * max(abs(value[0]), 1.0)
-        border = (right + left) / 2
-        ends = np.r_[value[0] - spread, border, value[-1] + spread]
-        return ends, owner, rows
-    origin, step, unit = lattice
-    whole = np.rint((value * unit - origin) / step)
-    right, left = whole[last[:-1]] + 0.5, whole[start[1:]] - 0.5
-    right_alone, left_alone = alone[last[:-1]], alone[start[1:]]
-    middle = np.floor((right + left) / 2) + 0.5
-    upper = np.where(right_alone, right, np.where(left_alone, left, middle))
-    lower = np.where(left_alone, left, np.where(right_alone, right, middle))
-    ends, owners, amounts = [whole[0] - 0.5], [], []
-    for i in range(len(start)):
-        owners.append(owner[i])
-        amounts.append(rows[i])
-        if i < len(upper):
-            ends.append(upper[i])
-            if lower[i] > upper[i]:  # nothing between two values
-                owners.append(-1)
-                amounts.append(0.0)
-                ends.append(lower[i])
-    ends.append(whole[-1] + 0.5)
-    return (origin + step * np.array(ends)) / unit, np.array(owners), np.array(amounts)
+def _starts(code, fine):
+    """Return the places where a run of values of one code and finer group begins."""
+    new = (np.diff(code, prepend=-1) != 0) | (np.diff(fine, prepend=-1) != 0)
+    return np.flatnonzero(new)
 
 
-def _fill_up(ends, owner, share, low, high):
-    """Add what lies between the intervals and the outermost points."""
-    if len(ends) == 0:
-        ends = np.unique([low, high])
-        return ends, np.full(len(ends) - 1, -1), np.zeros(len(ends) - 1)
-    if low < ends[0]:
-        ends, owner, share = np.r_[low, ends], np.r_[-1, owner], np.r_[0.0, share]
-    if high > ends[-1]:
-        ends, owner, share = np.r_[ends, high], np.r_[owner, -1], np.r_[share, 0.0]
-    return ends, owner, share
+def _intervals(value, span, start, alone, lattice):
+    """Return the lower and the upper end of the interval of each run of values.
 
-
-def _add_tails(edges, owner, share):
-    """Add intervals that grow outwards, and share out the mass of those that belong to no code.
-
-    A quarter goes to each side, or half if there are no gaps: most of it next to the values.
+    Unrounded values: it meets its neighbours half-way, and the outermost two end with the column.
+    On a lattice: half a step around the values, and half-way if neither run is a value alone.
     """
-    low, high = edges[0], edges[-1]
-    unit = max(high - low, 1e-6 * max(abs(low), abs(high)), 1e-12)
-    largest = np.finfo(float).max
+    if len(span) == 0:
+        return np.zeros(0), np.zeros(0)
+    x, last = value[span], np.r_[start[1:], len(span)] - 1
+    if lattice is None:
+        border = _between(x[last[:-1]], x[start[1:]])
+        bottom, top = span[0], span[-1]
+        lowest = value[0] if bottom == 0 else _between(value[bottom - 1], value[bottom])
+        beyond = np.nextafter(value[-1], LARGEST)
+        highest = beyond if top == len(value) - 1 else _between(value[top], value[top + 1])
+        return np.r_[lowest, border], np.r_[border, highest]
+    place, single = _place(lattice, x), alone[span[start]]
+    left, right = place[start] - 0.5, place[last] + 0.5
+    middle = np.floor((right[:-1] + left[1:]) / 2) + 0.5
+    high = np.where(single[:-1], right[:-1], np.where(single[1:], left[1:], middle))
+    low = np.where(single[1:], left[1:], np.where(single[:-1], right[:-1], middle))
+    return _value(lattice, np.r_[left[0], low]), _value(lattice, np.r_[high, right[-1]])
+
+
+def _between(left, right):
+    """Return the middle of two numbers, always above the left one."""
+    middle = left / 2 + right / 2  # their sum may be too large
+    return np.where(middle > left, middle, right)
+
+
+def _tile(low, high, value, is_point):
+    """Return edges that tile all floats, the run of each interval, -1 for none, and the share of the rest.
+
+    Of the mass of what belongs to no run, a quarter goes to each tail, most of it next to the values,
+    and the other half to the gaps, if there are any. A tail begins with steps as wide as the
+    outermost values are apart.
+    """
+    inner = np.unique(np.r_[low, high, value[[0, -1]][is_point[[0, -1]]]])
+    n = min(SHARED, len(value) - 1)
     with np.errstate(over="ignore"):
-        below = np.unique(np.maximum(low - unit * TAIL, -largest))
-        above = np.unique(np.minimum(high + unit * TAIL, largest))
-    gaps = owner < 0
-    sides = 0.25 if gaps.any() else 0.5
-    falling = [sides * 0.5 ** np.arange(len(side)) for side in (below, above)]
-    falling = [mass * sides / mass.sum() for mass in falling]
-    mass = np.where(gaps, 0.5 / max(1, gaps.sum()), share)
-    return (
-        np.concatenate((below, edges, above)),
-        np.concatenate((np.full(len(below), -1), owner, np.full(len(above), -1))),
-        np.concatenate((falling[0][::-1], mass, falling[1])),
-    )
+        apart = (
+            [(value[n] - value[0]) / n, (value[-1] - value[-1 - n]) / n] if n else [abs(value[0]) or 1.0] * 2
+        )
+        below, above = inner[0] - apart[0] * GROWTH, inner[-1] + apart[1] * GROWTH
+    edges = np.unique(np.r_[-LARGEST, below, inner, above, LARGEST].clip(-LARGEST, LARGEST))
+    first, last = np.searchsorted(edges, inner[[0, -1]])
+    run = np.full(len(edges) - 1, -1)
+    run[np.searchsorted(edges, low)] = np.arange(len(low))
+    rest = np.where(run < 0, 0.5 / max(1, (run[first:last] < 0).sum()), 0.0)
+    rest[:first] = 0.25 * _falling(first)[::-1]
+    rest[last:] = 0.25 * _falling(len(run) - last)
+    return edges, run, rest / (rest.sum() or 1.0)
+
+
+def _falling(n):
+    share = 0.5 ** np.arange(n)
+    return share / share.sum()
+
+
+def _log_widths(edges):
+    with np.errstate(over="ignore"):
+        width = np.diff(edges)
+    wide = np.isinf(width)
+    return np.log(np.where(wide, np.diff(edges / 2), width)) + np.log(2) * wide

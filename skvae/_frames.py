@@ -13,7 +13,7 @@ PANDAS_DTYPE = re.compile(
 INDEX_KINDS = "biufmMO"  # NumPy types of labels; others could claim any amount of memory
 POLARS_DTYPES = {
     *(f"{sign}Int{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64)),
-    *("Float32", "Float64", "Boolean", "String", "Categorical", "Date", "Time", "Null"),
+    *("Int128", "Float32", "Float64", "Boolean", "String", "Categorical", "Date", "Time", "Null"),
 }
 
 

@@ -30,7 +30,8 @@ class Mixed(Likelihood):
     tails. The density is constant within a cell and one per unit of the column: a whole or rounded
     number stands for an interval as wide as its step, so a whole number has its probability. Only
     a value that many rows share among unrounded ones is a point with a probability. Values never
-    seen have 1 / (n_rows + 1) of the mass: they have a density, and are never drawn.
+    seen have 1 / (n_rows + 1) of the mass, half of it between the cells, if there are gaps, and the
+    rest in tails beyond them: they have a density, and are never drawn.
 
     Columns come one after the other, p(x given z) = prod_j p(x_j given z, x_1 ... x_j-1), by one
     masked network for all (Germain, Gregor, Murray and Larochelle, 2015, MADE, arXiv:1502.03509).
@@ -111,7 +112,8 @@ class _Column(nn.Module):
         code, share = cells.code[order], cells.share[order]
         before = np.cumsum(share) - share
         before -= before[np.searchsorted(code, code)]  # mass of the cells of the same code before each
-        low, high = np.r_[cells.points, cells.edges[:-1]], np.r_[cells.points, cells.edges[1:]]
+        last = np.nextafter(cells.edges[1:], -np.inf)  # an edge is of the cell above it
+        low, high = np.r_[cells.points, cells.edges[:-1]], np.r_[cells.points, last]
         for name, value in {
             "points": cells.points,
             "edges": cells.edges,

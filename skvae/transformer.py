@@ -474,7 +474,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             self.likelihood_.check(X)
             return X
         X = np.full((1, self.n_features_in_), np.nan, dtype=self._dtype)
-        names = list(getattr(self, "feature_names_in_", range(self.n_features_in_)))
+        names = getattr(self._container, "names", None)  # of a table, which need not be text
+        names = names or list(getattr(self, "feature_names_in_", range(self.n_features_in_)))
         for name, value in given.items():
             if name not in names:
                 raise ValueError(

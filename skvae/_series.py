@@ -1,0 +1,342 @@
+"""One column of NumPy, pandas or polars: its values as numbers and levels, and such columns again."""
+
+import sys
+from abc import ABC, abstractmethod
+from importlib import import_module
+from numbers import Integral, Real
+
+import numpy as np
+
+TIMES = {"datetime", "datetime with time zone", "duration", "time of day"}
+LEVEL_TYPES = (str, bytes, bool, np.bool_)  # of the values of an object column of levels
+NO_TIME = np.iinfo(np.int64).min
+DAY = 86400
+PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+EXACT = 2.0**52  # floats hold a whole number below it, and half of one
+WISH = "expected numbers, booleans, text, categories, datetimes or timedeltas"
+
+
+def library_of(X):
+    """Return the name of the library whose DataFrame X is, or None, without importing any."""
+    for name in ("pandas", "polars"):
+        if isinstance(X, getattr(sys.modules.get(name), "DataFrame", ())):
+            return name
+    return None
+
+
+def read_series(data, name):
+    """Return a column of any library as a `Series`."""
+    if hasattr(data, "iloc"):
+        return PandasSeries(data, name)
+    return PolarsSeries(data, name) if hasattr(data, "is_null") else ArraySeries(data, name)
+
+
+class Series(ABC):
+    """A column and what can be asked of it.
+
+    Attributes
+    ----------
+    data : ndarray of shape (n_rows,), or Series of pandas or polars
+    name : Hashable
+        Of the column, for errors.
+    """
+
+    def __init__(self, data, name):
+        self.data = data
+        self.name = name
+
+    @property
+    @abstractmethod
+    def kind(self):
+        """What it holds: "number", "level", or one of TIMES. Raise ValueError for anything else."""
+
+    @property
+    @abstractmethod
+    def is_whole(self):
+        """Whether it holds whole numbers by type."""
+
+    @property
+    @abstractmethod
+    def missing(self):
+        """Whether each cell is missing, an array."""
+
+    @abstractmethod
+    def tolist(self):
+        """Return the values as they are to users, a list."""
+
+    @abstractmethod
+    def numbers(self):
+        """Return the values as float64, NaN where missing."""
+
+    @abstractmethod
+    def ticks(self):
+        """Return moments or durations as whole numbers, and their unit."""
+
+    @property
+    def hole(self):
+        """What stands for a missing cell where the type does not tell."""
+        return None
+
+    def distinct(self):
+        """Return the distinct values that are not missing, in order."""
+        values = self.tolist()
+        return sorted({values[i] for i in np.flatnonzero(~self.missing)})
+
+    def seconds(self, origin=0):
+        """Return moments or durations as seconds from a whole number of them on, NaN where missing."""
+        ticks, unit = self.ticks()
+        whole, rest = np.divmod(ticks, PER_SECOND.get(unit, 1))
+        whole = whole * DAY if unit == "D" else whole
+        return np.where(self.missing, np.nan, (whole - origin) + rest / PER_SECOND.get(unit, 1))
+
+    def _refusal(self):
+        return ValueError(
+            f"Got column {self.name!r} of X with dtype {self.data.dtype}; {WISH}. Convert it, say to "
+            "float, or drop it."
+        )
+
+
+def to_ticks(seconds, origin, unit):
+    """Return `Series.seconds` as ticks again, the lowest of all for NaN.
+
+    Floats do not tell nanoseconds apart that are 50 days from the origin: such are rounded to
+    microseconds, and these to milliseconds when 140 years away.
+    """
+    missing = np.isnan(seconds)
+    seconds = np.where(missing, 0.0, seconds)
+    if unit == "D":
+        ticks = origin // DAY + np.rint((origin % DAY + seconds) / DAY).astype(np.int64)
+    else:
+        per_second = PER_SECOND[unit]
+        finest = [per for per in PER_SECOND.values() if per <= per_second]
+        exact = np.abs(seconds) * np.array(finest)[:, None] < EXACT
+        per = np.array(finest)[np.maximum(exact.sum(axis=0) - 1, 0)]
+        whole = np.floor(seconds)
+        ticks = (origin + whole.astype(np.int64)) * per_second
+        ticks += np.rint((seconds - whole) * per).astype(np.int64) * (per_second // per)
+    return np.where(missing, NO_TIME, ticks)
+
+
+class ArraySeries(Series):
+    """A column of a NumPy array of floats."""
+
+    kind = "number"
+    is_whole = False
+
+    @property
+    def missing(self):
+        return np.isnan(self.data)
+
+    def tolist(self):
+        return self.data.tolist()
+
+    def numbers(self):
+        return self.data.astype(np.float64)
+
+    def ticks(self):
+        raise self._refusal()
+
+
+class PandasSeries(Series):
+    """A column of a pandas DataFrame."""
+
+    @property
+    def kind(self):
+        dtype, pandas = self.data.dtype, import_module("pandas")
+        types, arrow = pandas.api.types, str(dtype).removesuffix("[pyarrow]")
+        if isinstance(dtype, pandas.CategoricalDtype) or types.is_bool_dtype(dtype) or arrow == "null":
+            return "level"
+        if types.is_numeric_dtype(dtype) and not types.is_complex_dtype(dtype) and arrow[:7] != "decimal":
+            return "number"
+        if types.is_datetime64_any_dtype(dtype):
+            return "datetime" if _zone(dtype) is None else "datetime with time zone"
+        if dtype.kind == "m":
+            return "duration"
+        if types.is_object_dtype(dtype):
+            return self._object_kind()
+        if types.is_string_dtype(dtype):
+            return "level"
+        raise self._refusal()
+
+    def _types(self):
+        return {type(value) for value in self.data[~self.missing]}
+
+    def _object_kind(self):
+        found = self._types()
+        if len({bool if kind is np.bool_ else kind for kind in found}) < 2 and all(
+            issubclass(kind, LEVEL_TYPES) for kind in found
+        ):
+            return "level"
+        if all(issubclass(kind, Real) and not issubclass(kind, LEVEL_TYPES) for kind in found):
+            return "number"
+        names = ", ".join(sorted(kind.__name__ for kind in found))
+        raise ValueError(
+            f"Got column {self.name!r} of X with values of type {names}; expected text, booleans or "
+            "numbers, one of them throughout. Convert it: dates by pandas.to_datetime, Decimals by "
+            "astype(float), others by astype(str). Or drop it."
+        )
+
+    @property
+    def is_whole(self):
+        types = import_module("pandas").api.types
+        if types.is_object_dtype(self.data.dtype):
+            return all(issubclass(kind, Integral) for kind in self._types())
+        return types.is_integer_dtype(self.data.dtype)
+
+    @property
+    def missing(self):
+        missing = self.data.isna().to_numpy(dtype=bool)
+        if self.data.dtype.kind == "f":  # types with room for both NA and NaN
+            missing = missing | np.isnan(self.numbers())
+        return missing
+
+    @property
+    def hole(self):
+        missing = self.missing
+        return self.data.iloc[int(missing.argmax())] if missing.any() else None
+
+    def tolist(self):
+        return self.data.tolist()
+
+    def distinct(self):
+        if hasattr(self.data, "cat"):
+            return self.data.cat.remove_unused_categories().cat.categories.tolist()
+        return sorted(self.data[~self.missing].unique().tolist())
+
+    def numbers(self):
+        return self.data.to_numpy(dtype=np.float64, na_value=np.nan)
+
+    def ticks(self):
+        data, dtype, pandas = self.data, self.data.dtype, import_module("pandas")
+        unit = _unit(dtype)
+        if dtype.kind == "m":
+            return pandas.TimedeltaIndex(data.astype(f"m8[{unit}]")).asi8, unit
+        if unit == "D":
+            return pandas.DatetimeIndex(data.astype("timestamp[s][pyarrow]")).as_unit("s").asi8 // DAY, unit
+        return pandas.DatetimeIndex(data).as_unit(unit).asi8, unit
+
+
+class PolarsSeries(Series):
+    """A column of a polars DataFrame."""
+
+    @property
+    def kind(self):
+        dtype, text = self.data.dtype, str(self.data.dtype)
+        if dtype.is_integer() or dtype.is_float():
+            return "number"
+        if text in ("Boolean", "String", "Null") or text.startswith(("Categorical", "Enum")):
+            return "level"
+        if text == "Date":
+            return "datetime"
+        if text.startswith("Datetime"):
+            return "datetime" if dtype.time_zone is None else "datetime with time zone"
+        if text.startswith("Duration"):
+            return "duration"
+        if text == "Time":
+            return "time of day"
+        raise self._refusal()
+
+    @property
+    def is_whole(self):
+        return self.data.dtype.is_integer()
+
+    @property
+    def missing(self):
+        missing = self.data.is_null()
+        if self.data.dtype.is_float():
+            missing = missing | self.data.is_nan().fill_null(True)
+        return missing.to_numpy()
+
+    def tolist(self):
+        return self.data.to_list()
+
+    def distinct(self):
+        values = super().distinct()
+        if str(self.data.dtype).startswith("Enum"):
+            return sorted(values, key=self.data.dtype.categories.to_list().index)
+        return values
+
+    def numbers(self):
+        return np.where(self.missing, np.nan, self.data.cast(float).to_numpy())
+
+    def ticks(self):
+        return self.data.to_physical().cast(int).fill_null(NO_TIME).to_numpy(), _polars_unit(self.data.dtype)
+
+
+def _zone(dtype):
+    return getattr(dtype, "tz", None) or getattr(getattr(dtype, "pyarrow_dtype", None), "tz", None)
+
+
+def _unit(dtype):
+    """Return the unit of a type of moments or durations of pandas."""
+    if isinstance(dtype, np.dtype):
+        return np.datetime_data(dtype)[0]
+    if hasattr(dtype, "pyarrow_dtype"):  # those of dates have none
+        return getattr(dtype.pyarrow_dtype, "unit", "D")
+    return dtype.unit
+
+
+def _polars_unit(dtype):
+    if str(dtype) in ("Date", "Time"):
+        return {"Date": "D", "Time": "ns"}[str(dtype)]
+    return {"μs": "us"}.get(dtype.time_unit, dtype.time_unit)
+
+
+def unit_of(dtype):
+    """Return the unit in which a type of pandas or polars counts time."""
+    return _polars_unit(dtype) if type(dtype).__module__.startswith("polars") else _unit(dtype)
+
+
+# -- and back -----------------------------------------------------------------------------------------
+
+
+def make_pandas(dtype, cells, missing, hole):
+    """Return a pandas column of a type; where that has no room for a missing cell, of a wider one."""
+    pandas = import_module("pandas")
+    if isinstance(dtype, pandas.SparseDtype):
+        dense = make_pandas(dtype.subtype, cells, missing, hole)
+        return dense.astype(pandas.SparseDtype(dense.dtype) if missing.any() else dtype)
+    if isinstance(dtype, np.dtype) and dtype.kind in "iuf" and cells.dtype != object:
+        cells = np.where(missing, np.nan, cells) if missing.any() else cells
+        return pandas.Series(cells, dtype=float if missing.any() and dtype.kind != "f" else dtype)
+    cells = cells.astype(object)
+    cells[missing] = hole
+    if isinstance(dtype, np.dtype) and dtype.kind in "biu" and missing.any():
+        dtype = np.dtype(object if dtype.kind == "b" else float)
+    return pandas.Series(cells, dtype=dtype)
+
+
+def make_pandas_times(dtype, ticks):
+    """Return ticks as a pandas column of moments or durations."""
+    pandas, unit = import_module("pandas"), _unit(dtype)
+    if dtype.kind == "m":
+        return pandas.Series(ticks.view(f"m8[{unit}]")).astype(dtype)
+    moments = pandas.Series(
+        ticks.view(f"M8[{unit}]").astype("M8[s]") if unit == "D" else ticks.view(f"M8[{unit}]")
+    )
+    zone = _zone(dtype)
+    if zone is not None:
+        moments = moments.dt.tz_localize("UTC").dt.tz_convert(zone)
+    return moments.astype(dtype)
+
+
+def make_polars(dtype, cells, missing):
+    """Return a polars column of a type."""
+    polars = import_module("polars")
+    cells = [None if gone else cell for cell, gone in zip(cells.tolist(), missing, strict=True)]
+    by_type = {bool: polars.Boolean, int: polars.Int64, float: polars.Float64}
+    first = next((by_type.get(type(cell)) for cell in cells if cell is not None), None)
+    if first is None or dtype == polars.Boolean:
+        return polars.Series(cells, dtype=dtype, strict=False)
+    return polars.Series(cells, dtype=first).cast(dtype)
+
+
+def make_series(library, dtype, value):
+    """Return a column of one value as users write it; raise TypeError or ValueError if it is no such."""
+    module = import_module(library)
+    if library == "pandas":
+        return module.Series([value]).astype(dtype)
+    try:
+        return module.Series([value]).cast(dtype)
+    except module.exceptions.PolarsError as error:
+        raise ValueError(*error.args) from error
