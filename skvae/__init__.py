@@ -11,6 +11,7 @@ from .plotting import (
     ReconstructionDisplay,
     SampleDisplay,
 )
+from .privacy import privacy_report
 from .transformer import VAETransformer
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "VAETransformer",
     "export_onnx",
     "load",
+    "privacy_report",
     "save",
 ]
 __version__ = "0.1.0"
