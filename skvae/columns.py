@@ -181,7 +181,8 @@ class Table:
         series = {c.name: decode(library, c, values[:, j]) for j, c in enumerate(self.columns)}
         if self.library == "polars":
             return library.DataFrame(series)
-        return library.DataFrame(series, index=index)
+        frame = library.DataFrame(series)
+        return frame if index is None else frame.set_axis(index)  # not index=, which looks rows up by label
 
 
 def _import(name):
