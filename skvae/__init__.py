@@ -15,6 +15,7 @@ from .plotting import (
     ReconstructionDisplay,
     SampleDisplay,
 )
+from .privacy import privacy_report
 from .transformer import VAETransformer
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ __all__ = [
     "VAETransformer",
     "export_onnx",
     "load",
+    "privacy_report",
     "save",
 ]
 if find_spec("imblearn"):

@@ -59,9 +59,10 @@ def choose_plan(params, objective, n_rows, amount, n_before, passing, table):
     else:
         steps = 500 if full_batch else (2500 if large else 1500) * math.sqrt(max(1.0, n_rows / 1500))
     epochs = auto("max_iter", max(1, round(steps / max(1, round(n_rows / batch_size)))))
-    rate = auto("learning_rate", 3e-3 if table else 6e-3)
+    rate = auto("learning_rate", 3e-3 if table and batch_size >= 512 else 6e-3)
     noise = 0.0 if table else (0.35 if large else 0.4) * math.sqrt(min(1.0, 1500 / amount))
-    weight_precision = 200 if large else 25  # of the Gaussian prior on a weight, over all rows
+    # of the Gaussian prior on a weight, over all rows
+    weight_precision = 50 if table else 200 if large else 25
     tied = 0.9 if params["n_components"] <= 3 else 0.5  # a map to look at, or a density
     going_on = passing or n_before > 0
     stopping = params["early_stopping"] and not passing
@@ -78,7 +79,7 @@ def choose_plan(params, objective, n_rows, amount, n_before, passing, table):
         finish=not passing and amount >= FINISH,
         cycle=not passing,
         averaging=passing,
-        dtype=choose_dtype(params["precision"], full_batch),
+        dtype=choose_dtype(params["precision"], full_batch and not table),
         autocast=torch.bfloat16 if params["precision"] == "bfloat16" else None,
         compile=params["compile"],
         patience=params["n_iter_no_change"] if stopping else None,

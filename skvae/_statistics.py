@@ -47,7 +47,12 @@ def read_table(table):
 
 
 def read_column(column):
-    """Return a column as floats with NaN if it is numeric, and else as strings with None."""
+    """Return a column as floats with NaN if it is numeric, and else as strings with None.
+
+    Moments are days since 1970, durations days.
+    """
+    if _is_time(column.dtype):
+        return _read_days(column)
     if hasattr(column.dtype, "is_numeric"):  # polars
         numeric = column.dtype.is_numeric() or str(column.dtype) == "Boolean"
         values = column.cast(float).to_numpy() if numeric else column.to_list()
@@ -62,6 +67,29 @@ def read_column(column):
     if numeric:
         values = np.asarray(values, dtype=np.float64)
         return np.where(np.isfinite(values), values, np.nan)
+    return as_levels(values)
+
+
+def _is_time(dtype):
+    if hasattr(dtype, "is_temporal"):  # polars
+        return dtype.is_temporal()
+    return getattr(dtype, "kind", "O") in "mM"
+
+
+def _read_days(column):
+    if str(column.dtype) == "Time":  # of a day, in polars
+        return column.to_physical().cast(float).to_numpy() / 86_400e9
+    if hasattr(column.dtype, "is_temporal"):
+        ticks = column.to_numpy()
+    else:
+        unit = f"{column.dtype.kind}8[us]"
+        ticks = column.to_numpy(dtype=unit) if hasattr(column, "to_numpy") else column
+    ticks = ticks.astype(f"{ticks.dtype.kind}8[us]")
+    return np.where(np.isnat(ticks), np.nan, ticks.astype(np.int64) / 86_400e6)
+
+
+def as_levels(values):
+    """Return the names of levels, None where one is missing."""
     return np.array([None if _is_missing(v) else _name_level(v) for v in values], dtype=object)
 
 
@@ -111,7 +139,7 @@ def _convert(values, numeric, name):
     if numeric == (values.dtype.kind == "f"):
         return values
     if not numeric:
-        return np.array([None if _is_missing(v) else _name_level(v) for v in values], dtype=object)
+        return as_levels(values)
     try:
         return np.array([np.nan if v is None else float(v) for v in values])
     except ValueError:

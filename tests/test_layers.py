@@ -22,7 +22,7 @@ LAYERS = [
     ["_display"],
     ["_mosaic"],
     ["_display_images", "_display_tables"],
-    ["plotting", "outlier", "imputer", "oversampler"],
+    ["plotting", "privacy", "outlier", "imputer", "oversampler"],
     ["persistence", "export"],  # of all of these
     ["__init__"],
 ]

@@ -3,7 +3,9 @@
 import re
 import subprocess
 import sys
+from datetime import datetime
 from functools import partial
+from importlib import import_module
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -592,6 +594,18 @@ def test_associations_of_any_kind_of_table(table):
     for other in (pl.from_pandas(table), table.convert_dtypes(), table.astype(object).to_numpy()):
         np.testing.assert_allclose(CorrelationDisplay.from_tables(other, table).real, one.real)
         np.testing.assert_allclose(CorrelationDisplay.from_tables(table, other).synthetic, one.real)
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_moments_are_numbers(library):
+    moments = [datetime(2020, 1, 1, 12), None, datetime(2020, 1, 3)] * 20
+    table = import_module(library).DataFrame({"moment": moments, "value": [1.0, 2.0, 4.0] * 20})
+    display = CorrelationDisplay.from_tables(table, table)
+    np.testing.assert_allclose(display.real, 1.0)
+    shown = MarginalsDisplay.from_tables(table, table).marginals[0]
+    assert shown.levels is None
+    np.testing.assert_allclose(shown.edges[[0, -1]], [18262.5, 18264.0], atol=0.1)  # days since 1970
+    np.testing.assert_allclose(shown.missing, 1 / 3)
 
 
 def test_pearson_leaves_out_missing_cells_by_pair():

@@ -1110,3 +1110,22 @@ def test_collapse_is_told_where_columns_depend(diabetes):
     assert vae.n_active_components_ == 0
     noise = np.random.default_rng(0).normal(size=(200, 4))
     assert small(2, beta=1000.0, kl_warmup=0.0, max_iter=100).fit(noise).n_active_components_ == 0
+
+
+# -- tables --------------------------------------------------------------------------------------
+
+
+def test_tables_keep_an_index_of_any_labels():
+    """Rows go by place: labels that are not 0, 1, 2 ... once left nothing but holes."""
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"x": rng.normal(size=60), "level": rng.choice(["a", "b"], 60)})
+    vae = small(2, max_iter=2).fit(table)
+    rows = table.set_axis([f"row {i}" for i in range(60)])[10:13].assign(level=[None, "a", None])
+    drawn = vae.sample_conditional(rows, 2, random_state=0)
+    assert drawn.index.tolist() == ["row 10", "row 10", "row 11", "row 11", "row 12", "row 12"]
+    np.testing.assert_array_equal(drawn["x"], np.repeat(rows["x"], 2))
+    assert (drawn["level"][2:4] == "a").all()
+    assert not drawn.isna().to_numpy().any()
+    Z = pd.DataFrame(vae.transform(table), index=table.index + 100)
+    assert not vae.inverse_transform(Z).isna().to_numpy().any()
+    assert vae.inverse_transform(Z).index.equals(Z.index)
