@@ -1,0 +1,224 @@
+"""The likelihood of tables: an exact density, a chain of columns, holes."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from skvae import _mixed
+from skvae.likelihoods import Mixed
+
+NAN = float("nan")
+
+
+def build(X, seed=0, size=0.3, **params):
+    """Return a model of X with weights that make everything depend on everything."""
+    torch.manual_seed(seed)
+    spec = Mixed(**params)
+    spec.check(X)
+    model = spec.build(X).double().eval()
+    with torch.no_grad():
+        for weights in model.parameters():
+            weights.add_(size * torch.randn_like(weights))
+    return model
+
+
+@pytest.fixture
+def levels():
+    """200 rows of three columns of 2, 3 and 2 levels."""
+    rng = np.random.default_rng(0)
+    X = np.column_stack([rng.integers(n, size=200) for n in (2, 3, 2)]).astype(float)
+    return X, (2, 3, 2)
+
+
+def output_of(model, n_rows=1, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn((n_rows, model.out_features), generator=generator, dtype=torch.float64)
+
+
+def every_row(n_levels):
+    return torch.tensor(list(itertools.product(*map(range, n_levels))), dtype=torch.float64)
+
+
+# -- the density ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("chain", [True, False])
+def test_probabilities_of_all_rows_sum_to_one(levels, chain):
+    X, n_levels = levels
+    model = build(X, levels=n_levels, chain=chain)
+    rows = every_row(n_levels)
+    log_p = model.row_log_prob(model.standardize(rows), output_of(model).expand(len(rows), -1))
+    assert log_p.exp().sum().item() == pytest.approx(1.0, abs=1e-9)
+
+
+def test_density_of_a_number_integrates_to_one():
+    X = np.random.default_rng(0).normal(3.0, 2.0, size=(500, 1))
+    model = build(X)
+    column = model.columns[0]
+    middle = (column.edges[1:] / 2 + column.edges[:-1] / 2)[:, None]
+    log_p = model.row_log_prob(model.standardize(middle), output_of(model).expand(len(middle), -1))
+    log_mass = log_p + torch.log(column.edges.diff())
+    assert log_mass.exp().sum().item() == pytest.approx(1.0, abs=1e-9)
+
+
+def test_a_whole_number_has_its_probability():
+    X = np.random.default_rng(0).poisson(3.0, size=(3000, 1)).astype(float)
+    model = build(X)
+    values = torch.arange(-2000.0, 2000.0, dtype=torch.float64)[:, None]
+    log_p = model.row_log_prob(model.standardize(values), output_of(model).expand(len(values), -1))
+    assert log_p.exp().sum().item() == pytest.approx(1.0, abs=1e-3)  # but for what lies further out
+
+
+def test_values_never_seen_have_a_density():
+    X = np.random.default_rng(0).normal(size=(300, 2))
+    model = build(X)
+    far = torch.tensor([[1e9, -1e300], [-50.0, 7.0]], dtype=torch.float64)
+    assert torch.isfinite(model.log_prob(model.standardize(far), output_of(model, 2))).all()
+
+
+# -- the chain ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("chain", [True, False])
+def test_a_column_depends_on_those_before_it_alone(levels, chain):
+    X, n_levels = levels
+    model = build(X, levels=n_levels, chain=chain)
+    output = output_of(model)
+    base = torch.tensor([[0.0, 1.0, 0.0]], dtype=torch.float64)
+    log_p = model.log_prob(base, output)[0]
+    for j in range(3):
+        other = base.clone()
+        other[0, j] = 1 - other[0, j].clamp(max=1)
+        changed = model.log_prob(other, output)[0]
+        torch.testing.assert_close(changed[:j], log_p[:j])
+        assert chain == (not torch.allclose(changed[j + 1 :], log_p[j + 1 :]) or j == 2) or j == 2
+
+
+def test_drawn_rows_follow_the_chain(levels):
+    X, n_levels = levels
+    model = build(X, levels=n_levels)
+    output, rows = output_of(model), every_row(n_levels)
+    expected = model.row_log_prob(rows, output.expand(len(rows), -1)).exp()
+    drawn = model.sample(output.expand(40_000, -1), torch.Generator().manual_seed(0))
+    share = torch.stack([(drawn == row).all(1).double().mean() for row in rows])
+    np.testing.assert_allclose(share.numpy(), expected.detach().numpy(), atol=4 * 0.5 / np.sqrt(40_000))
+
+
+def test_fill_weighs_what_is_given(levels):
+    X, n_levels = levels
+    X = np.column_stack((X, np.random.default_rng(1).normal(size=200)))
+    model = build(X, size=0.05, levels=(*n_levels, 0))
+    x, output = model.standardize(torch.tensor(X[:20])), output_of(model, 20)
+    values, log_p = model.fill(x, output, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(log_p, model.row_log_prob(x, output))
+    assert values.isnan().all()
+    x[:, 1] = NAN
+    values, log_p = model.fill(x, output, torch.Generator().manual_seed(0))
+    assert (values.isnan() == torch.tensor([True, False, True, True])).all()
+    rest = model.fill(x[:1], output[:1].expand(6000, -1), torch.Generator().manual_seed(0))
+    exact = [  # of the seen cells, summed over the unseen one
+        model.row_log_prob(torch.where(x[:1].isnan(), level, x[:1]), output[:1]) for level in (0.0, 1.0, 2.0)
+    ]
+    assert rest[1].exp().mean().item() == pytest.approx(torch.cat(exact).exp().sum().item(), rel=0.05)
+
+
+def test_means_and_modes(levels):
+    X, n_levels = levels
+    model = build(X, levels=n_levels)
+    mean = model.mean(output_of(model, 5))
+    assert mean.shape == (5, 3)
+    assert set(mean.unique().tolist()) <= {0.0, 1.0, 2.0}
+    numbers = np.random.default_rng(0).normal(100.0, 3.0, size=(400, 1))
+    mean = build(numbers).mean(output_of(build(numbers), 50))
+    assert numbers.min() < mean.min() < mean.max() < numbers.max()
+
+
+# -- holes ----------------------------------------------------------------------------------------
+
+
+def test_a_hole_is_a_level_in_training_and_nothing_in_scores(levels):
+    X, n_levels = levels
+    X = X.copy()
+    X[::4, 1] = NAN
+    model = build(X, levels=n_levels)
+    x, output = model.standardize(torch.tensor(X[:8])), output_of(model, 8)
+    log_p = model.log_prob(x, output)
+    assert (log_p[::4, 1] == 0).all()
+    assert (log_p[1:4] < 0).all()
+    model.train()
+    told = model.draw(x, torch.Generator().manual_seed(0))
+    in_training = model.log_prob(told, output)
+    assert (in_training[::4, 1] < 0).all()
+    # the missing level takes its share of a cell that is there
+    assert (in_training[1, 1] < 0).all()
+    rows = every_row((2, 4, 2))  # the fourth level of column 1 is the hole
+    model.eval()
+    seen = rows[rows[:, 1] < 3]
+    assert model.row_log_prob(seen, output[:1].expand(len(seen), -1)).exp().sum().item() == pytest.approx(1.0)
+
+
+def test_holes_are_drawn_on_request(levels):
+    X, n_levels = levels
+    X = X.copy()
+    X[::2, 1] = NAN
+    model = build(X, levels=n_levels)
+    output, generator = output_of(model).expand(500, -1), torch.Generator().manual_seed(0)
+    assert 0 < model.sample(output, generator)[:, 1].isnan().double().mean() < 1
+    assert not model.sample(output, generator, holes=False).isnan().any()
+
+
+def test_training_hides_rows_and_cells(levels):
+    X, n_levels = levels
+    model = build(X, levels=n_levels)
+    x = model.standardize(torch.tensor(np.tile(X, (20, 1))))
+    told = model.draw(x, torch.Generator().manual_seed(0))
+    flag = torch.floor(told / model.stride)
+    torch.testing.assert_close(told - flag * model.stride, x)
+    assert (flag == 1).all(1).double().mean().item() == pytest.approx(_mixed.ALONE, abs=0.03)
+    assert (flag == 2).any(1).double().mean().item() == pytest.approx(_mixed.HOLED * 0.75, abs=0.02)
+    # told by z alone, a row has the likelihood that it has without the chain
+    alone = (flag == 1).all(1)
+    output = output_of(model, len(x))
+    log_p = model.log_prob(told, output)[alone]
+    no_chain = build(X, levels=n_levels)
+    no_chain.chain = False
+    torch.testing.assert_close(log_p, no_chain.log_prob(x, output)[alone])
+
+
+def test_the_encoder_takes_a_hole_for_nothing(levels):
+    X, n_levels = levels
+    model = build(X, levels=n_levels)
+    x = torch.tensor(X[:1])
+    hidden = torch.tensor([[NAN, X[0, 1], NAN]])
+    by_flag = x + 2 * model.stride * torch.tensor([[1.0, 0.0, 1.0]])
+    torch.testing.assert_close(model.features(hidden), model.features(by_flag))
+    assert not torch.allclose(model.features(hidden), model.features(x))
+
+
+# -- the specification ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_bins", [0, 2.5, "many", True])
+def test_bad_bins(n_bins):
+    with pytest.raises(ValueError, match="n_bins"):
+        Mixed(n_bins=n_bins).check(np.zeros((3, 1)))
+
+
+def test_bad_levels():
+    with pytest.raises(ValueError, match="one number each"):
+        Mixed(levels=(2,)).check(np.zeros((3, 2)))
+    with pytest.raises(ValueError, match="column 1 that are not among its 2 levels"):
+        Mixed(levels=(0, 2)).check(np.array([[0.5, 2.0]]))
+
+
+def test_every_weight_learns(levels):
+    X, n_levels = levels
+    X = np.column_stack((np.random.default_rng(1).normal(size=200), X))
+    model = build(X, levels=(0, *n_levels)).train()
+    x = model.draw(model.standardize(torch.tensor(X)), torch.Generator().manual_seed(0))
+    (model.row_log_prob(x, output_of(model, len(x))).sum() + model.features(x).square().sum()).backward()
+    for name, weights in model.named_parameters():
+        assert weights.grad is not None, name
+        assert weights.grad.abs().sum() > 0, name
