@@ -1,0 +1,320 @@
+"""VAETransformer on tables of mixed types: everything that works on arrays, and what only tables have."""
+
+import pickle
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from pandas.testing import assert_frame_equal
+from sklearn.compose import make_column_transformer
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+
+import skvae
+from skvae import VAETransformer
+from skvae.likelihoods import Gaussian, Mixed
+
+
+def census(n_rows=600, seed=0):
+    """A table whose columns depend on each other: wage on degree, boss on wage, holes on degree."""
+    rng = np.random.default_rng(seed)
+    degree = rng.choice(["none", "school", "college"], n_rows, p=[0.2, 0.5, 0.3])
+    rank = pd.Series(degree).map({"none": 0, "school": 1, "college": 2}).to_numpy()
+    wage = np.round(np.exp(7 + 0.5 * rank + 0.2 * rng.normal(size=n_rows)), 2)
+    boss = rng.random(n_rows) < 1 / (1 + np.exp(4 - wage / 800))
+    hours = np.where(rng.random(n_rows) < 0.4, 40.0, rng.integers(10, 60, n_rows))
+    hours[(degree == "none") & (rng.random(n_rows) < 0.6)] = np.nan
+    return pd.DataFrame(
+        {
+            "degree": pd.Categorical(degree, ["none", "school", "college", "doctor"], ordered=True),
+            "age": rng.integers(18, 65, n_rows),
+            "wage": wage,
+            "boss": boss,
+            "hours": hours,
+            "town": np.where(rng.random(n_rows) < 0.9, rng.choice(["Ulm", "Bonn"], n_rows), None),
+            "hired": pd.Timestamp("2020-01-01") + pd.to_timedelta(rng.integers(0, 1500, n_rows), unit="D"),
+        }
+    )
+
+
+def small(n_components=3, **params):
+    return VAETransformer(n_components, **({"max_iter": 5, "random_state": 0} | params))
+
+
+@pytest.fixture(scope="module")
+def table():
+    return census()
+
+
+@pytest.fixture(scope="module")
+def learned(table):
+    """A model trained long enough to know what goes with what."""
+    return VAETransformer(4, max_iter=80, random_state=0).fit(table)
+
+
+@pytest.fixture(scope="module")
+def drawn(learned):
+    return learned.sample(4000, random_state=0)
+
+
+# -- sampling ------------------------------------------------------------------------------------
+
+
+def test_samples_are_tables_of_the_same_kind(table, drawn):
+    assert_frame_equal(drawn.iloc[:0], table.iloc[:0], check_index_type=False)
+    assert list(drawn["degree"].cat.categories) == ["none", "school", "college", "doctor"]
+    assert not (drawn["degree"] == "doctor").any()  # no row of training has it
+    assert set(drawn["town"].dropna()) == {"Ulm", "Bonn"}
+    assert drawn["age"].between(table["age"].min(), table["age"].max()).all()
+    np.testing.assert_allclose(drawn["wage"], drawn["wage"].round(2), rtol=0, atol=1e-9)
+
+
+def test_samples_follow_the_margins(table, drawn):
+    for name in ("degree", "boss", "town"):
+        real = table[name].value_counts(normalize=True, dropna=False).sort_index()
+        new = drawn[name].value_counts(normalize=True, dropna=False).sort_index()
+        np.testing.assert_allclose(new.reindex(real.index, fill_value=0.0), real, atol=0.06)
+    assert (drawn["hours"] == 40).mean() == pytest.approx((table["hours"] == 40).mean(), abs=0.06)
+    assert drawn["wage"].median() == pytest.approx(table["wage"].median(), rel=0.1)
+
+
+def test_samples_keep_what_depends_on_what(table, drawn):
+    for rows in (table, drawn):
+        means = np.log(rows["wage"]).groupby(rows["degree"], observed=True).mean()
+        assert 0.3 < means["college"] - means["school"] < 0.7
+        assert rows.loc[rows["boss"], "wage"].mean() > 1.3 * rows.loc[~rows["boss"], "wage"].mean()
+        missing = rows["hours"].isna().groupby(rows["degree"], observed=True).mean()
+        assert missing["none"] > 0.4
+        assert missing["college"] < 0.1
+
+
+def test_complete_rows_on_request(learned):
+    assert not learned.sample(300, missing=False, random_state=0).isna().any().any()
+
+
+def test_new_values_are_not_copies(table, drawn):
+    new = ~drawn["wage"].isin(table["wage"])
+    assert new.mean() > 0.5
+
+
+def test_equal_seeds_draw_equal_tables(learned):
+    assert_frame_equal(learned.sample(20, random_state=3), learned.sample(20, random_state=3))
+    assert not learned.sample(20, random_state=3).equals(learned.sample(20, random_state=4))
+
+
+# -- conditional sampling --------------------------------------------------------------------------
+
+
+def test_given_values_come_back(learned):
+    new = learned.sample_conditional({"degree": "college", "age": 40, "boss": True}, 50, random_state=0)
+    assert (new["degree"] == "college").all()
+    assert (new["age"] == 40).all()
+    assert new["boss"].all()
+    assert not new.isna().any().any()
+
+
+def test_the_rest_goes_with_what_is_given(table, learned):
+    new = learned.sample_conditional({"boss": True}, 1500, random_state=0)
+    real = table[table["boss"]]
+    shares = real["degree"].value_counts(normalize=True)
+    np.testing.assert_allclose(new["degree"].value_counts(normalize=True)[shares.index], shares, atol=0.1)
+    assert new["wage"].median() == pytest.approx(real["wage"].median(), rel=0.12)
+
+
+def test_rows_with_holes_are_filled_in_order(table, learned):
+    given = table.iloc[[5, 2, 9]].copy()
+    given["wage"] = np.nan
+    new = learned.sample_conditional(given, 4, random_state=0)
+    assert new.index.tolist() == np.repeat(given.index, 4).tolist()
+    assert not new.isna().any().any()
+    for name in ("degree", "age", "boss", "hired"):
+        assert new[name].tolist() == np.repeat(given[name].to_numpy(), 4).tolist()
+
+
+def test_conditional_samples_of_arrays(diabetes):
+    vae = small(4, max_iter=100).fit(diabetes)
+    new = vae.sample_conditional({0: 1.5, 3: -1.0}, 400, random_state=0)
+    assert (new[:, 0] == 1.5).all()
+    assert (new[:, 3] == -1.0).all()
+    given = np.where(np.random.default_rng(0).random(diabetes.shape) < 0.5, np.nan, diabetes)[:5]
+    new = vae.sample_conditional(given, 2, random_state=0)
+    kept = np.repeat(given, 2, axis=0)
+    np.testing.assert_array_equal(new[~np.isnan(kept)], kept[~np.isnan(kept)])
+    assert np.isfinite(new).all()
+
+
+def test_conditional_samples_follow_the_density():
+    rng = np.random.default_rng(0)
+    side = rng.choice([-2.0, 2.0], 2000)
+    X = np.column_stack((rng.normal(size=2000), side * 1.5)) + 0.3 * rng.normal(size=(2000, 2))
+    X[:, 0] += np.where(side > 0, X[:, 1], 0.0)
+    vae = VAETransformer(2, max_iter=30, random_state=0).fit(X)
+    grid = np.linspace(-8, 8, 400)
+    scores = vae.score_samples(np.column_stack((np.full(400, 1.0), grid)), n_draws=1000)
+    share = np.exp(scores - scores.max())
+    share /= share.sum()
+    new = vae.sample_conditional({0: 1.0}, 3000, random_state=0)[:, 1]
+    assert 0.05 < np.mean(new > 0) < 0.95  # two modes
+    for threshold in (-3.5, -3.0, 0.0, 2.5, 3.5):
+        assert np.mean(new > threshold) == pytest.approx(share[grid > threshold].sum(), abs=0.06)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"salary": 3}, "no column 'salary'"),
+        ({"degree": "doctor"}, "'doctor' for column 'degree'; expected a level seen in fit"),
+        ({"age": "old"}, "'old' for column 'age'"),
+        ({"age": 40.5}, "40.5 for column 'age'"),
+    ],
+)
+def test_bad_given(learned, given, message):
+    with pytest.raises(ValueError, match=message):
+        learned.sample_conditional(given)
+
+
+def test_unseen_levels_cannot_be_given(table, learned):
+    given = table.iloc[:2].astype({"town": object})
+    given.loc[given.index[1], "town"] = "Oslo"
+    with pytest.raises(ValueError, match="'Oslo' in column 'town'"):
+        learned.sample_conditional(given)
+
+
+# -- the rest of the estimator -----------------------------------------------------------------------
+
+
+def test_latents_and_back(table, learned):
+    Z = learned.transform(table)
+    assert Z.shape == (600, 4)
+    assert np.isfinite(Z).all()
+    back = learned.inverse_transform(Z)
+    assert_frame_equal(back.iloc[:0], table.iloc[:0], check_index_type=False)
+    assert back["wage"].corr(table["wage"]) > 0.5
+    assert not back.isna().any().any()
+    named = small(4).set_output(transform="pandas").fit_transform(table.iloc[:60])
+    assert list(named.columns) == list(learned.get_feature_names_out())
+
+
+def test_scores(table, learned):
+    scores = learned.score_samples(table)
+    assert scores.shape == (600,)
+    assert np.isfinite(scores).all()
+    odd = table.copy()
+    odd["wage"] = odd["wage"].to_numpy()[::-1]
+    odd["degree"] = odd["degree"].to_numpy()[::-1]
+    assert learned.score(odd) < learned.score(table)
+    odd["wage"] = 1e7  # never seen
+    assert np.isfinite(learned.score(odd))
+    np.testing.assert_allclose(learned.score_samples(table.iloc[7:9]), scores[7:9], rtol=1e-7)
+    cells = learned.score_cells(table.iloc[:50])
+    np.testing.assert_allclose(cells.sum(1), scores[:50], rtol=1e-6)
+
+
+def test_unseen_levels_are_holes(table, learned):
+    unseen, missing = table.astype({"town": object}), table.astype({"town": object})
+    unseen["town"], missing["town"] = "Oslo", None
+    np.testing.assert_array_equal(learned.transform(unseen), learned.transform(missing))
+
+
+def test_weights_stand_for_rows(table):
+    weight = np.where(table["degree"] == "college", 0.0, 1.0)
+    vae = small(max_iter=60).fit(table, sample_weight=weight)
+    assert (vae.sample(300, random_state=0)["degree"] != "college").all()
+
+
+def test_partial_fit_keeps_the_columns_of_the_first_chunk(table):
+    vae = small()
+    for start in range(0, 600, 200):
+        vae.partial_fit(table.iloc[start : start + 200])
+    later = table.iloc[:50].astype({"town": object})
+    later["town"] = "Oslo"
+    vae.partial_fit(later)
+    assert set(vae.sample(200, random_state=0)["town"].dropna()) <= {"Ulm", "Bonn"}
+
+
+def test_classes(table):
+    y = np.where(table["wage"] > table["wage"].median(), "rich", "poor")
+    vae = small(conditional=True, max_iter=60).fit(table, y)
+    rich, poor = (vae.sample(400, y=label, random_state=0)["wage"].median() for label in ("rich", "poor"))
+    assert rich > poor
+
+
+def test_tools_of_scikit_learn(table):
+    y = table["boss"].to_numpy()
+    X = table.drop(columns="boss")
+    pipeline = make_pipeline(small(max_iter=40), LogisticRegression())
+    assert cross_val_score(pipeline, X, y, cv=2, scoring="roc_auc").mean() > 0.6
+    search = GridSearchCV(small(max_iter=2), {"n_components": [1, 2]}, cv=2, error_score="raise").fit(X)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    columns = make_column_transformer((small(2), ["degree", "town"]), ("drop", ["wage"]))
+    assert columns.fit_transform(X).shape == (600, 2)
+
+
+def test_files_and_pickle(tmp_path, table, learned):
+    pytest.importorskip("safetensors")
+    skvae.save(learned, tmp_path / "model")
+    for copy in (skvae.load(tmp_path / "model"), pickle.loads(pickle.dumps(learned))):
+        np.testing.assert_array_equal(copy.transform(table), learned.transform(table))
+        assert_frame_equal(copy.sample(20, random_state=0), learned.sample(20, random_state=0))
+
+
+def test_polars(table):
+    frame = pl.from_pandas(table)
+    vae = small().fit(frame)
+    new = vae.sample(30, random_state=0)
+    assert isinstance(new, pl.DataFrame)
+    assert new.schema == frame.schema
+    given = vae.sample_conditional({"town": "Ulm"}, 5, random_state=0)
+    assert given["town"].to_list() == ["Ulm"] * 5
+    assert vae.transform(frame).shape == (600, 3)
+
+
+def test_a_frame_of_numbers_is_an_array_with_names(diabetes):
+    frame = pd.DataFrame(diabetes).add_prefix("x").assign(x3=np.arange(200))
+    vae = small().fit(frame)
+    assert isinstance(vae.likelihood_, Gaussian)
+    assert vae.sample(9, random_state=0)["x3"].dtype == frame["x3"].dtype
+    mixed = small(likelihood="mixed").fit(frame)
+    assert isinstance(mixed.likelihood_, Mixed)
+    assert mixed.sample(9, random_state=0)["x3"].dtype == frame["x3"].dtype
+
+
+def test_levels_of_an_array():
+    rng = np.random.default_rng(0)
+    X = np.column_stack((rng.choice([3.0, 7.0, 11.0], 200), rng.normal(size=200)))
+    vae = small(categorical_features=[0]).fit(X)
+    assert set(vae.sample(100, random_state=0)[:, 0]) <= {3.0, 7.0, 11.0}
+    assert vae.likelihood_.levels == (3, 0)
+    with pytest.raises(ValueError, match="categorical_features"):
+        small(categorical_features=[0], likelihood="gaussian").fit(X)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda t: t.rename(columns={"age": "wage"}), "'wage' 2 times"),
+        (lambda t: t.assign(age=[[1]] * len(t)), "'age'"),
+        (lambda t: t.assign(age=[1, "a"] * (len(t) // 2)), "'age'"),
+        (lambda t: t.assign(age=[f"id {i}" for i in range(len(t))]), "'age'.*an id or free text"),
+        (lambda t: t.iloc[:0], "0 sample"),
+    ],
+)
+def test_bad_tables(table, spoil, message):
+    with pytest.raises(ValueError, match=message):
+        small().fit(spoil(table))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda t: t.drop(columns="age"), "age"),
+        (lambda t: t[t.columns[::-1]], "order"),
+        (lambda t: t.assign(age="old"), "'age'"),
+        (lambda t: t.iloc[:0], "0 sample"),
+    ],
+)
+def test_other_tables_than_in_fit(table, learned, spoil, message):
+    with pytest.raises(ValueError, match=message):
+        learned.transform(spoil(table))
