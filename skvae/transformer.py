@@ -71,7 +71,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
     of q(z given x) from the prior p(z).
 
     Columns are standardised inside, a missing cell (NaN) is left out of the likelihood, and
-    densities are in the units of X.
+    densities are in the units of X. A DataFrame of mixed types is a table: `skvae.likelihoods.Mixed`
+    tells what becomes of its columns.
 
     Parameters
     ----------
@@ -90,8 +91,9 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         Likewise, from n_components to the parameters of p(x given z).
     likelihood : str or Likelihood, default="auto"
         p(x given z): "gaussian", "student_t", "bernoulli", "continuous_bernoulli", "poisson",
-        "negative_binomial", "categorical", or an instance from `skvae.likelihoods`. "auto" is
-        "bernoulli" for boolean NumPy arrays and "gaussian" for all others.
+        "negative_binomial", "categorical", "mixed", or an instance from `skvae.likelihoods`. "auto"
+        is "mixed" for DataFrames with a column of other than numbers, "bernoulli" for boolean NumPy
+        arrays and "gaussian" for all others.
     categorical_features : "auto" or array-like, default="auto"
         Columns of levels: those of a DataFrame that hold categories, text or booleans, and beside
         them what a mask, places or names tell.
@@ -267,7 +269,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         Parameters
         ----------
         X : array-like or DataFrame of shape (n_samples, n_features)
-            Numbers, NaN where a cell is missing. A `numpy.memmap` of float32 or float64 that takes
+            Numbers, NaN where a cell is missing; a DataFrame may hold text, categories, booleans,
+            datetimes and timedeltas as well. A `numpy.memmap` of float32 or float64 that takes
             more than 1 GB stays in its file.
         y : array-like of shape (n_samples,), default=None
             Classes, if `conditional`; ignored otherwise.
