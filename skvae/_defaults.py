@@ -10,6 +10,7 @@ from .training import Plan
 
 FULL_BATCH = 256  # up to so many distinct rows train as one batch, in float64
 SMALL = 1000  # rows below which plain narrow networks generalise better than normalised wide ones
+FEW = 500  # rows of a table below which a weaker prior on the weights lets it learn anything at all
 FINISH = 2000  # rows from which on the prior can be fitted to them without fitting single ones
 ONE_THREAD_PRODUCTS = 30e6  # multiplications per step below which a second thread does not pay
 
@@ -59,10 +60,11 @@ def choose_plan(params, objective, n_rows, amount, n_before, passing, table):
     else:
         steps = 500 if full_batch else (2500 if large else 1500) * math.sqrt(max(1.0, n_rows / 1500))
     epochs = auto("max_iter", max(1, round(steps / max(1, round(n_rows / batch_size)))))
-    rate = auto("learning_rate", 3e-3 if table and batch_size >= 512 else 6e-3)
+    table_rate = 15e-3 if full_batch else 3e-3 if batch_size >= 512 else 6e-3
+    rate = auto("learning_rate", table_rate if table else 6e-3)
     noise = 0.0 if table else (0.35 if large else 0.4) * math.sqrt(min(1.0, 1500 / amount))
     # of the Gaussian prior on a weight, over all rows
-    weight_precision = 50 if table else 200 if large else 25
+    weight_precision = (50 if amount >= FEW else 5) if table else (200 if large else 25)
     tied = 0.9 if params["n_components"] <= 3 else 0.5  # a map to look at, or a density
     going_on = passing or n_before > 0
     stopping = params["early_stopping"] and not passing

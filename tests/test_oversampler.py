@@ -389,7 +389,7 @@ def test_mixed_tables_keep_what_they_are():
 def test_mixed_tables_are_learned():
     table, y = mixed_table()
     table["string"] = np.where(y == "few", "x", "y")
-    new = check_mixed_pandas(VAETransformer(2, max_iter=100), table, y)
+    new = check_mixed_pandas(VAETransformer(2), table, y)
     assert new["time"].dropna().between(table["time"].min(), table["time"].max()).mean() > 0.8
     assert (new["string"].dropna() == "x").mean() > 0.8
     check_mixed_polars(tiny(), *to_polars(table, y))
