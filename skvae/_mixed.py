@@ -39,6 +39,9 @@ class Mixed(Likelihood):
     z without a use (Bowman et al., 2016, arXiv:1511.06349, section 3.3); single cells are hidden at
     random as well, so that the model knows what to do with holes.
 
+    What a bin tells later columns, and what z and earlier ones tell it, is a smooth function of its
+    rank plus a part of its own, so bins side by side learn from each other's rows.
+
     In columns with missing cells, that a cell is missing is one more level. It is trained and
     drawn, but left out of scores.
 
