@@ -623,7 +623,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             raise
 
     def _check_training(self, X, y, sample_weight, first):
-        y = y if self.conditional else "no_validation"
+        y = y if self.conditional else "no_validation"  # what `validate_data` calls rows without y
         X, y = self._read(X, y, reset=first, ensure_min_samples=2 if first else 1)
         if sample_weight is None:
             return X, y, None

@@ -253,7 +253,6 @@ def test_tools_of_scikit_learn(table):
 
 
 def test_files_and_pickle(tmp_path, table, learned):
-    pytest.importorskip("safetensors")
     skvae.save(learned, tmp_path / "model")
     for copy in (skvae.load(tmp_path / "model"), pickle.loads(pickle.dumps(learned))):
         np.testing.assert_array_equal(copy.transform(table), learned.transform(table))
