@@ -608,3 +608,38 @@ def test_a_start_touches_no_global_generator(spec):
     model.start(points()[0], torch.Generator().manual_seed(0))
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.isfinite(model.log_prob(points())).all()
+
+
+# -- the last step ------------------------------------------------------------------------------
+
+
+def test_the_mixture_leaves_no_mass_far_from_all_rows():
+    prior = Mixture(4).build(2)
+    with torch.no_grad():
+        prior.means.copy_(torch.tensor([[-2.0, 0.0], [2.0, 0.0], [50.0, 50.0], [-50.0, 50.0]]))
+    generator = torch.Generator().manual_seed(0)
+    side = torch.where(torch.rand((3000, 1), generator=generator) < 0.3, -2.0, 2.0)
+    z = torch.randn((3000, 2), generator=generator) * 0.5 + torch.cat((side, torch.zeros_like(side)), 1)
+    before = prior.log_prob(z).mean()
+    prior.finish(z)
+    assert prior.log_prob(z).mean() > before
+    drawn = prior.sample(4000, generator)
+    assert drawn.abs().max() < 6
+    assert (drawn[:, 0] < 0).double().mean().item() == pytest.approx(0.3, abs=0.04)
+    np.testing.assert_allclose(drawn[:, 1].std().item(), 0.5, atol=0.05)
+
+
+def test_the_last_step_heeds_weights_and_classes():
+    z = torch.cat((torch.full((600, 1), -3.0), torch.full((600, 1), 3.0)))
+    z = z + 0.1 * torch.randn(z.shape, generator=torch.Generator().manual_seed(0))
+    weight = torch.cat((torch.full((600,), 3.0), torch.ones(600)))
+    prior = Mixture(2).build(1)
+    prior.finish(z, weight)
+    drawn = prior.sample(4000, torch.Generator().manual_seed(1))
+    assert (drawn < 0).double().mean().item() == pytest.approx(0.75, abs=0.04)
+    y = torch.arange(2).repeat_interleave(600)
+    classes = by_class(Mixture(2), [0.5, 0.5], 1)
+    classes.finish(z, None, y)
+    for code, sign in ((0, -1.0), (1, 1.0)):
+        drawn = classes.sample(200, torch.Generator().manual_seed(2), torch.full((200,), code))
+        assert (sign * drawn > 1).all()
