@@ -75,6 +75,11 @@ def make_census(n, seed=0):
 
 table = pd.read_csv(options.data) if options.data else make_census(6000)
 target = options.target
+if target not in table or options.level not in set(table[target]):
+    raise SystemExit(
+        f"Got --target {target!r} --level {options.level!r}, which {options.data} does not have; "
+        f"expected one of its columns {list(table)}, and one of the two values of that."
+    )
 train, test = train_test_split(table, test_size=0.5 if options.data is None else 0.33, random_state=0)
 print(f"{len(train)} rows of {train.shape[1]} columns to learn from, {len(test)} held out")
 
