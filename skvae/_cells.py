@@ -1,8 +1,10 @@
 """The line cut into cells: intervals and points on which the density of one column is constant."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+
+from ._heaps import divide, find_heaps, grades, members
 
 SHARED = 10  # rows that share a value before it may be drawn as such
 MAX_CELLS_PER_CODE = 8  # finer steps of the density within one code
@@ -16,8 +18,9 @@ LARGEST = np.finfo(float).max
 class Cells:
     """A column's cells: M of them, points first, and the C codes that a network tells apart.
 
-    The intervals tile all floats. A code is a set of cells with fixed shares. The cells that no
-    training row fell in, between the values and beyond them, belong to no code: they have fixed
+    The intervals tile all floats. Where round numbers are more frequent than others, an interval is
+    R cells, one for each grade of roundness. A code is a set of cells with fixed shares. The cells
+    that no training row fell in, between the values and beyond them, belong to no code: they have fixed
     masses, 1 / (n_rows + 1) together, so that a value never seen has a density, and are not drawn
     from. The density is one in the unit of the column, and in points with respect to the count.
 
@@ -25,7 +28,7 @@ class Cells:
     ----------
     points : ndarray of shape (n_points,)
         Values with a mass of their own, ascending.
-    edges : ndarray of shape (M - n_points + 1,)
+    edges : ndarray of shape ((M - n_points) / R + 1,)
         Ends of the intervals, ascending; the upper one belongs to the next.
     code : ndarray of int, shape (M,)
         The code of each cell; -1 for none.
@@ -45,6 +48,9 @@ class Cells:
         Whether the points are levels, which have no order and no mean.
     lattice : tuple of float, or None
         (origin, step, unit): values are (origin + step * whole number) / unit.
+    heaps : ndarray of shape (R,)
+        Multiples that the whole numbers prefer, from 1 on; an interval has a cell for those of
+        `heaps[0]` that are not of `heaps[1]`, then one for those of `heaps[1]`, and so on.
     """
 
     points: np.ndarray
@@ -57,6 +63,7 @@ class Cells:
     mean: np.ndarray
     mass: np.ndarray
     lattice: tuple | None = None
+    heaps: np.ndarray = field(default_factory=lambda: np.ones(1))
     nominal: bool = False
 
 
@@ -122,19 +129,50 @@ def cut(values, weight, n_bins):
         share[is_run] = np.add.reduceat(part[span], start)
         owner[is_run] = code[span[start]]
     left = np.clip(np.searchsorted(value, edges[:-1], side="right") - 1, 0, len(value) - 1)
+    near = np.where(is_run, owner, code[left])
     log_density = np.log(np.where(is_run, share, rest * empty)) - _log_widths(edges)
+    heaps = np.ones(1)
+    if lattice is not None:
+        heaps, divided = _heap(lattice, value[span], count[span], alone[span], start, low, high)
+    n_grades = len(heaps)
+    share, log_density = (np.repeat(v[:, None], n_grades, 1) for v in (share, log_density))
+    if n_grades > 1:
+        share[is_run] *= divided[0]
+        log_density[is_run] += divided[1]
     return Cells(
         points=points,
         edges=edges,
-        code=np.r_[code[is_point], owner],
-        near=np.r_[code[is_point], np.where(is_run, owner, code[left])],
-        log_density=np.r_[np.zeros(len(points)), log_density],
+        code=np.r_[code[is_point], np.repeat(owner, n_grades)],
+        near=np.r_[code[is_point], np.repeat(near, n_grades)],
+        log_density=np.r_[np.zeros(len(points)), log_density.ravel()],
         log_seen=float(np.log1p(-empty)),
-        share=np.r_[np.ones(len(points)), share],
+        share=np.r_[np.ones(len(points)), share.ravel()],
         mean=np.clip(np.bincount(code, part * value), value[0], value[-1]),
         mass=mass / total,
         lattice=lattice,
+        heaps=heaps,
     )
+
+
+def _heap(lattice, value, count, alone, start, low, high):
+    """Return the steps that values prefer, and how each run is divided among the grades.
+
+    Returns
+    -------
+    heaps : ndarray of shape (R,)
+    divided : tuple of ndarray of shape (n_runs, R)
+        Shares of the mass of a run; what its log-density rises by in each grade.
+    """
+    place = _place(lattice, value)
+    heaps = find_heaps(place[~alone], count[~alone]) if lattice[0] == 0 else np.ones(1)
+    run = np.cumsum(np.isin(np.arange(len(value)), start)) - 1
+    cell = run * len(heaps) + grades(place, heaps)
+    counts = np.bincount(cell, count, len(start) * len(heaps)).reshape(len(start), -1)
+    places = members(*ends(lattice, low, high), heaps)[1]
+    share = divide(counts, places)
+    part = places / places.sum(1, keepdims=True)
+    rise = np.log(np.divide(share, part, out=np.ones_like(share), where=part > 0))
+    return heaps, (share, rise)
 
 
 def find_lattice(value):
@@ -154,14 +192,20 @@ def find_lattice(value):
             break
     else:
         return None
-    step = np.gcd.reduce(np.diff(whole).astype(np.int64)) if len(value) >= LATTICE_VALUES else 1
-    return float(whole[0]), float(step or 1), unit
+    step = float(np.gcd.reduce(np.diff(whole).astype(np.int64)) if len(value) >= LATTICE_VALUES else 1)
+    return float(whole[0] % (step or 1)), step or 1.0, unit
 
 
 def _place(lattice, x):
     """Return the number of steps from the origin of a lattice to each value."""
     origin, step, unit = lattice
     return np.rint((np.rint(x * unit) - origin) / step)
+
+
+def ends(lattice, low, high):
+    """Return the first and the last place between edges of intervals, which lie half a step beside them."""
+    origin, step, unit = lattice
+    return np.rint((low * unit - origin) / step + 0.5), np.rint((high * unit - origin) / step - 0.5)
 
 
 def _value(lattice, place):

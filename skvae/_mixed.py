@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ._cells import cut, levels
+from ._cells import cut, ends, levels
+from ._heaps import members, ratios
 from ._observation import Likelihood
 
 ALONE = 0.3  # share of the rows in a training step whose columns are told by z alone
@@ -28,8 +29,9 @@ class Mixed(Likelihood):
     A numeric column is cut into bins of about equal mass, finer where there are enough rows, and
     values that many rows share are on their own, so any shape will do: spikes, bounds, heavy
     tails. The density is constant within a cell and one per unit of the column: a whole or rounded
-    number stands for an interval as wide as its step, so a whole number has its probability. Only
-    a value that many rows share among unrounded ones is a point with a probability. Values never
+    number stands for an interval as wide as its step, so a whole number has its probability; where
+    multiples of 5, 10, 100 ... are more frequent than the numbers beside them, they are so within
+    every cell. Only a value that many rows share among unrounded ones is a point. Values never
     seen have 1 / (n_rows + 1) of the mass, half of it between the cells, if there are gaps, and the
     rest in tails beyond them: they have a density, and are never drawn.
 
@@ -109,22 +111,32 @@ class _Column(nn.Module):
         super().__init__()
         self.nominal = cells.nominal
         self.lattice = cells.lattice
+        self.n_grades = len(cells.heaps)
         self.n_cells = len(cells.code)
         self.n_codes = len(cells.mass)
-        order = np.argsort(cells.code, kind="stable")[(cells.code < 0).sum() :]
-        code, share = cells.code[order], cells.share[order]
+        drawn = np.flatnonzero((cells.code >= 0) & (cells.share > 0))
+        drawn = drawn[np.argsort(cells.code[drawn], kind="stable")]
+        code, share = cells.code[drawn], cells.share[drawn]
         before = np.cumsum(share) - share
         before -= before[np.searchsorted(code, code)]  # mass of the cells of the same code before each
-        last = np.nextafter(cells.edges[1:], -np.inf)  # an edge is of the cell above it
-        low, high = np.r_[cells.points, cells.edges[:-1]], np.r_[cells.points, last]
-        for name, value in {
+        buffers = {
             "points": cells.points,
             "edges": cells.edges,
+            "heaps": cells.heaps,
             "mean": cells.mean,
-            "low": low[order],
-            "high": high[order],
             "ladder": code + np.minimum(before, 1 - 1e-9),
-        }.items():
+        }
+        if self.lattice is None:
+            last = np.nextafter(cells.edges[1:], -np.inf)  # an edge is of the cell above it
+            low, high = np.r_[cells.points, cells.edges[:-1]], np.r_[cells.points, last]
+            buffers |= {"low": low[drawn], "high": high[drawn]}
+        else:  # no points
+            interval, grade = np.divmod(drawn, self.n_grades)
+            first, last = ends(self.lattice, cells.edges[interval], cells.edges[interval + 1])
+            lowest, n = (part[np.arange(len(drawn)), grade] for part in members(first, last, cells.heaps))
+            buffers |= {"lowest": lowest, "n": n, "heap": cells.heaps[grade]}
+            buffers |= {"ratio": ratios(cells.heaps)[grade]}
+        for name, value in buffers.items():
             self.register_buffer(name, torch.tensor(value, dtype=torch.float64))
 
     def find(self, x):
@@ -134,7 +146,11 @@ class _Column(nn.Module):
         cell = torch.zeros_like(x)
         if n_intervals:
             interval = torch.searchsorted(self.edges, x, right=True).sub_(1).clamp_(0, n_intervals - 1)
-            cell = interval.add_(n_points).to(x.dtype)
+            cell = (interval * self.n_grades + n_points).to(x.dtype)
+        if self.n_grades > 1:
+            origin, step, unit = self.lattice
+            place = torch.nan_to_num((x.double() * unit - origin) / step).round()
+            cell = cell + (torch.fmod(place[:, None], self.heaps[1:].double()) == 0).sum(1)
         if n_points:
             point = torch.searchsorted(self.points, x).clamp_(max=n_points - 1)
             cell = torch.where(self.points[point] == x, point.to(x.dtype), cell)
@@ -144,17 +160,12 @@ class _Column(nn.Module):
         """Draw a value for each code, evenly within one of its cells."""
         u = torch.rand((2, *code.shape), generator=generator, dtype=self.mean.dtype, device=code.device)
         cell = torch.searchsorted(self.ladder, code + u[0], right=True).sub_(1)
-        low, high = self.low[cell], self.high[cell]
-        x = torch.lerp(low, high, u[1])
         if self.lattice is None:
-            return x
+            return torch.lerp(self.low[cell], self.high[cell], u[1])
         origin, step, unit = self.lattice
-        first, last = (
-            ((low * unit - origin) / step + 0.5).round(),
-            ((high * unit - origin) / step - 0.5).round(),
-        )
-        whole = ((x * unit - origin) / step).round().clamp(min=first, max=last)
-        return torch.where(low < high, (origin + step * whole) / unit, x)
+        i = self.lowest[cell] + torch.floor(u[1] * self.n[cell]).minimum(self.n[cell] - 1)
+        place = self.heap[cell] * (i + 1 + torch.floor(i / (self.ratio[cell] - 1)))
+        return (origin + step * place) / unit
 
 
 class MixedModel(nn.Module):

@@ -11,6 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from skvae._cells import cut, find_lattice, levels
+from skvae._heaps import divide, find_heaps, grades, members, ratios
 from skvae.likelihoods import Mixed
 
 LARGEST = np.finfo(float).max
@@ -44,6 +45,11 @@ COLUMNS = {
     "capital_gain": np.where(RNG.rand(500) < 0.9, 0.0, RNG.choice([7688.0, 15024.0, 99999.0], 500)),
     "prices": np.round(10 * np.exp(NORMAL), 2),
     "prices_float32": np.round(10 * np.exp(NORMAL), 2).astype(np.float32).astype(float),
+    "heaped": np.where(RNG.rand(500) < 0.6, 100.0 * RNG.poisson(9, 500), RNG.randint(100, 2000, 500)),
+    "heaped_around_zero": np.r_[5.0 * RNG.randint(-40, 40, 200), RNG.randint(-200, 200, 300)],
+    "months": np.round(
+        np.where(RNG.rand(500) < 0.9, 12 * RNG.randint(1, 60, 500), RNG.randint(1, 700, 500)) / 12, 4
+    ),
     "tenths_computed": 0.1 * np.arange(200),
     "three_tenths": np.array([0.3, 0.1 + 0.2] * 30),
     "tenths_twice": np.r_[0.1 * np.arange(100), np.arange(100) / 10],
@@ -66,7 +72,14 @@ def find(cells, x):
     if len(here):
         return here[0]
     inside = np.flatnonzero((cells.edges[:-1] <= x) & (x < cells.edges[1:]))
-    return len(cells.points) + (inside[0] if len(inside) else len(cells.edges) - 2)
+    interval = inside[0] if len(inside) else len(cells.edges) - 2
+    grade = 0
+    if len(cells.heaps) > 1:
+        origin, step, unit = cells.lattice
+        with np.errstate(over="ignore", invalid="ignore"):
+            place = np.nan_to_num(np.rint((np.float64(x) * unit - origin) / step))
+        grade = sum(int(place) % int(heap) == 0 for heap in cells.heaps[1:])
+    return len(cells.points) + interval * len(cells.heaps) + grade
 
 
 def log_density(cells, x):
@@ -81,7 +94,24 @@ def log_density(cells, x):
 def log_widths(cells):
     edges = [Fraction(float(edge)) for edge in cells.edges]
     widths = [b - a for a, b in pairwise(edges)]
-    return np.array([math.log(width.numerator) - math.log(width.denominator) for width in widths])
+    widths = np.array([math.log(width.numerator) - math.log(width.denominator) for width in widths])
+    if len(cells.heaps) == 1:
+        return widths
+    # a grade has the part of the interval that its whole numbers have, counted one by one
+    origin, step, unit = cells.lattice
+    places = []
+    for a, b, used in zip(
+        cells.edges[:-1], cells.edges[1:], cells.share.reshape(len(widths), -1), strict=True
+    ):
+        whole = (
+            np.arange(np.rint((a * unit - origin) / step + 0.5), (b * unit - origin) / step)
+            if used.any()
+            else np.zeros(1)
+        )
+        grade = [sum(int(k) % int(heap) == 0 for heap in cells.heaps[1:]) for k in whole]
+        places.append(np.bincount(grade, minlength=len(cells.heaps)) / len(whole))
+    with np.errstate(divide="ignore"):
+        return (widths[:, None] + np.log(places)).ravel()
 
 
 def check(x, n_bins=20, weight=None):
@@ -90,7 +120,7 @@ def check(x, n_bins=20, weight=None):
     seen = x[~np.isnan(x)] if weight is None else x[~np.isnan(x) & (weight > 0)]
     n_points, n_cells, n_codes = len(cells.points), len(cells.code), len(cells.mass)
     assert len(cells.near) == len(cells.log_density) == len(cells.share) == n_cells
-    assert len(cells.edges) == n_cells - n_points + 1
+    assert (len(cells.edges) - 1) * len(cells.heaps) == n_cells - n_points
     # the intervals tile all floats
     assert cells.edges[0] == -LARGEST
     assert cells.edges[-1] == LARGEST
@@ -298,6 +328,7 @@ def test_unseen_values_have_the_mass_they_should():
     for name in ("normal", "whole_with_gaps", "inflated_both", "constant"):
         cells = cut(COLUMNS[name], None, 200)
         unseen = cells.code < 0
+        assert len(cells.heaps) == 1
         density = np.exp(cells.log_density[len(cells.points) :])
         mass = (density * (cells.edges[1:] - cells.edges[:-1]))[unseen[len(cells.points) :]].sum()
         assert mass == pytest.approx(1 / (len(COLUMNS[name]) + 1))
@@ -341,6 +372,76 @@ def test_a_type_that_rounds_makes_no_decimals(size, dtype):
     value = np.unique((size * (1 + RNG.rand(200))).astype(dtype).astype(float))
     lattice = find_lattice(value)
     assert lattice is None or lattice[2] == 1.0
+
+
+# -- round numbers ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "heaps"),
+    [
+        ("heaped", [1, 5, 25, 50, 100]),
+        ("heaped_around_zero", [1, 5]),
+        ("whole", [1]),
+        ("whole_wide", [1]),
+        ("multiples_of_25", [1]),
+        ("prices", [1]),
+        ("capped_age", [1]),
+        ("tenths_computed", [1]),
+        ("normal", [1]),
+    ],
+)
+def test_round_numbers_are_found(name, heaps):
+    found = cut(COLUMNS[name], None, 20).heaps.tolist()
+    assert {h for h in found if h in heaps} == set(heaps) if len(heaps) > 1 else found == heaps
+
+
+def test_few_values_prefer_nothing():
+    assert find_heaps(np.array([0.0, 50, 100]), np.array([30.0, 30, 30])).tolist() == [1]
+    assert find_heaps(10.0 * np.arange(9), np.ones(9)).tolist() == [1]
+
+
+whole = st.integers(-300, 300)
+chains = st.lists(st.sampled_from([2, 3, 5]), max_size=4).map(lambda m: np.cumprod([1.0, *m]))
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(whole, st.integers(0, 400), chains)
+def test_members_are_those_counted_one_by_one(first, length, heaps):
+    numbers = np.arange(first, first + length + 1.0)
+    grade = np.array([sum(int(k) % int(heap) == 0 for heap in heaps[1:]) for k in numbers])
+    np.testing.assert_array_equal(grades(numbers, heaps), grade)
+    lowest, n = members(numbers[:1], numbers[-1:], heaps)
+    np.testing.assert_array_equal(n[0], np.bincount(grade, minlength=len(heaps)))
+    for g, ratio in enumerate(ratios(heaps)):
+        i = lowest[0, g] + np.arange(n[0, g])
+        np.testing.assert_array_equal(heaps[g] * (i + 1 + np.floor(i / (ratio - 1))), numbers[grade == g])
+
+
+def test_round_numbers_are_as_frequent_as_in_training():
+    """Those of 100 and of 50 of every ten values, from all codes together."""
+    x = COLUMNS["heaped"]
+    cells, column = cut(x, None, 20), build(x)
+    code = np.random.RandomState(0).choice(column.n_codes, 20_000, p=cells.mass)
+    drawn = column.draw(torch.tensor(code), torch.Generator().manual_seed(0)).numpy()
+    for step in (100, 50, 10, 5):
+        assert np.mean(drawn % step == 0) == pytest.approx(np.mean(x % step == 0), abs=0.03)
+    assert len(np.setdiff1d(drawn, x)) > 100
+
+
+def test_a_round_number_never_seen_is_likelier_than_its_neighbour():
+    x = COLUMNS["heaped"]
+    x = x[x != 700]
+    cells = cut(x, None, 10)
+    round_one, other = log_density(cells, np.array([700.0, 701.0]))
+    assert round_one > other + 1.5
+
+
+def test_few_rows_of_a_run_are_told_by_all_others():
+    counts, places = np.array([[900.0, 900.0], [0.0, 0.0]]), np.array([[90.0, 10.0], [9.0, 1.0]])
+    share = divide(counts, places)
+    np.testing.assert_allclose(share.sum(1), 1.0)
+    np.testing.assert_allclose(share[1], [0.5, 0.5], atol=0.01)
 
 
 # -- in torch -----------------------------------------------------------------------------------------

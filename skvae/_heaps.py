@@ -1,0 +1,80 @@
+"""Heaping: multiples of 5, 10, 100 ... that a column holds more often than the numbers beside them."""
+
+import numpy as np
+
+FACTORS = (2, 3, 5)
+EVIDENCE = 4.0  # standard deviations of the number of multiples, were there no preference
+EXCESS = 1.2  # how many times as many multiples as without a preference are worth telling
+LEAST, SEVERAL = 20, 5  # rows and different values that tell anything about the next step
+PRIOR_ROWS = 10  # that the preference of the whole column stands for beside the rows of a run
+
+
+def find_heaps(place, count):
+    """Return the steps that values prefer, rising from 1, each a multiple of that before it.
+
+    Parameters
+    ----------
+    place : ndarray of shape (n_values,)
+        Whole numbers, all different.
+    count : ndarray of shape (n_values,)
+        How many rows have them.
+    """
+    heaps = [1.0]
+    while count.sum() >= LEAST and len(place) >= SEVERAL:
+        n, evidence = count.sum(), {}
+        for factor in FACTORS:
+            multiples = count[np.fmod(place, heaps[-1] * factor) == 0].sum()
+            if multiples > EXCESS * n / factor:
+                evidence[factor] = (multiples - n / factor) / np.sqrt(n / factor * (1 - 1 / factor))
+        best = max(evidence, key=evidence.get, default=None)
+        if best is None or evidence[best] < EVIDENCE:
+            break
+        heaps.append(heaps[-1] * best)
+        kept = np.fmod(place, heaps[-1]) == 0
+        place, count = place[kept], count[kept]
+    return np.array(heaps)
+
+
+def grades(place, heaps):
+    """Return the place in `heaps` of the largest step that a whole number is a multiple of."""
+    return (np.fmod(place[:, None], heaps[1:]) == 0).sum(1)
+
+
+def ratios(heaps):
+    """Return by what each step is less than the next; infinity for the last."""
+    return np.append(heaps[1:] / heaps[:-1], np.inf)
+
+
+def members(first, last, heaps):
+    """Count the whole numbers of each grade from `first` to `last`, both of shape (n_runs,).
+
+    The i-th of all whole numbers of a grade, i = ..., -1, 0, 1, ..., is heap * (i + 1 + i // (ratio - 1)):
+    of the multiples of its step those that are none of the next.
+
+    Returns
+    -------
+    lowest, n : ndarray of shape (n_runs, n_grades)
+        The place i of the first of them, and how many there are.
+    """
+    ratio = ratios(heaps)
+    below, upto = np.ceil(first[:, None] / heaps) - 1, np.floor(last[:, None] / heaps)
+    below, upto = below - np.floor(below / ratio), upto - np.floor(upto / ratio)
+    return below, upto - below
+
+
+def divide(counts, places):
+    """Return the share of each grade in the mass of each run, shape (n_runs, n_grades).
+
+    The rows of the run tell it, and the preferences of all runs where they are few.
+
+    Parameters
+    ----------
+    counts, places : ndarray of shape (n_runs, n_grades)
+        Rows and whole numbers of each grade.
+    """
+    n, size = counts.sum(1, keepdims=True), places.sum(1, keepdims=True)
+    several = size[:, 0] > 1
+    expected = (n * places / size)[several].sum(0)
+    prior = places * (counts[several].sum(0) + 1) / (expected + 1)
+    prior /= prior.sum(1, keepdims=True)
+    return (counts + PRIOR_ROWS * prior) / (n + PRIOR_ROWS) * (places > 0)
