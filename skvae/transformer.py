@@ -1,65 +1,26 @@
 """VAETransformer: the border between scikit-learn's words and torch's."""
 
 import copy
-import warnings
-from contextlib import contextmanager, nullcontext
-from functools import partial
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_array, check_consistent_length, column_or_1d
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils import check_array
+from sklearn.utils.validation import check_is_fitted
 
-from ._arrays import Container, apply_to_rows, are_dependent, choose_rows, merge_rows, split_rows, torch_dtype
-from ._compat import (
-    CallbackSupportMixin,
-    EpochCallbacks,
-    callback_state,
-    check_sample_weight,
-    fit_context,
-    with_callbacks,
-)
-from ._defaults import choose_networks, choose_plan, choose_threads
-from ._random import draw_seed, global_seed, make_generator
-from ._rows import Data, is_streamed, load_rows
+from ._arrays import apply_to_rows, torch_dtype
+from ._compat import CallbackSupportMixin, fit_context, with_callbacks
+from ._fitting import fit_model
+from ._random import draw_seed, make_generator
+from ._reading import FLOATS, has_classes, read_classes, read_given, read_rows, read_weights
 from ._threads import threads
-from ._validation import (
-    OBJECTIVES,
-    PARAMETER_CONSTRAINTS,
-    PRIORS,
-    build_network,
-    check_count,
-    resolve,
-    resolve_device,
-    resolve_likelihood,
-)
-from .columns import Table, is_frame
-from .likelihoods import Mixed
-from .model import VAE, posterior_of
-from .priors import by_class
-from .training import extend_history, make_optimizer, train
+from ._validation import PARAMETER_CONSTRAINTS, check_count
+from .model import VAE
 
 __all__ = ["VAETransformer"]
 
-FLOATS = [np.float64, np.float32]
-STRUCTURE = (  # what a fit that goes on cannot change
-    "n_components",
-    "hidden_layer_sizes",
-    "activation",
-    "encoder",
-    "decoder",
-    "likelihood",
-    "categorical_features",
-    "prior",
-    "conditional",
-)
-ACTIVE = 0.01  # variance over rows of the posterior mean of a component in use
 SAMPLES_AT_ONCE = 200  # of one row of what is given
 PARTICLES, LEAST_PARTICLES = 32, 200  # draws to choose from for each sample, and in all
-ORDER_ROWS = 10_000  # about so many rows tell the order of the components
 
 
 class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -287,9 +248,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         -------
         self : VAETransformer
         """
-        with self._all_or_nothing():
-            continuing = self.warm_start and hasattr(self, "module_")
-            return self._fit(X, y, sample_weight, (X_val, y_val), continuing=continuing)
+        continuing = self.warm_start and hasattr(self, "module_")
+        return fit_model(self, X, y, sample_weight, (X_val, y_val), continuing=continuing)
 
     @with_callbacks
     @fit_context(prefer_skip_nested_validation=True)
@@ -312,10 +272,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         -------
         self : VAETransformer
         """
-        with self._all_or_nothing():
-            return self._fit(
-                X, y, sample_weight, (None, None), continuing=hasattr(self, "module_"), passing=True
-            )
+        continuing = hasattr(self, "module_")
+        return fit_model(self, X, y, sample_weight, (None, None), continuing=continuing, passing=True)
 
     def transform(self, X):
         """Encode rows: the posterior mean of z.
@@ -343,7 +301,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         mean, std : ndarray of shape (n_samples, n_components)
         """
         check_is_fitted(self)
-        X = self._check_rows(X)
+        X = read_rows(self, X)
         module = self._module(X.dtype)
 
         def encode(x):
@@ -400,10 +358,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         """
         check_is_fitted(self)
         check_count(n_samples, "n_samples")
-        codes = None
-        if y is not None:
-            y = np.full(n_samples, y) if np.ndim(y) == 0 else y
-            codes = torch.tensor(self._codes(y, n_samples), device=self.device_)
+        codes = read_classes(self, y, n_samples, may_be_one=True)
+        codes = None if codes is None else torch.tensor(codes, device=self.device_)
         module, generator = self.module_, make_generator(draw_seed(random_state), self.device_)
         with torch.no_grad(), threads():
             z = module.prior.sample(int(n_samples), generator, codes).cpu().numpy()
@@ -447,10 +403,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         """
         check_is_fitted(self)
         check_count(n_samples, "n_samples")
-        X = self._read_given(given)
-        codes = None
-        if y is not None:
-            codes = self._codes(np.full(len(X), y) if np.ndim(y) == 0 else y, len(X))
+        X = read_given(self, given)
+        codes = read_classes(self, y, len(X), may_be_one=True)
         module, generator = self.module_, make_generator(draw_seed(random_state), self.device_)
         size = min(n_samples, SAMPLES_AT_ONCE)
         n_particles = max(LEAST_PARTICLES, PARTICLES * size)
@@ -467,26 +421,6 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         known = np.repeat(X, n_samples, axis=0)
         index = np.repeat(given.index, n_samples) if hasattr(given, "iloc") else None
         return self._container.wrap(np.where(np.isnan(known), drawn, known), index, whole=True)
-
-    def _read_given(self, given):
-        """Return what is given as a matrix, NaN where it is not."""
-        if not isinstance(given, dict):
-            X, _ = self._read(given)
-            if isinstance(self._container, Table):
-                self._container.refuse_unknown(given, X)
-            self.likelihood_.check(X)
-            return X
-        X = np.full((1, self.n_features_in_), np.nan, dtype=self._dtype)
-        names = getattr(self._container, "names", None)  # of a table, which need not be text
-        names = names or list(getattr(self, "feature_names_in_", range(self.n_features_in_)))
-        for name, value in given.items():
-            if name not in names:
-                raise ValueError(
-                    f"Got given={given!r}, but no column {name!r}; expected some of {names[:20]!r}."
-                )
-            X[0, names.index(name)] = self._container.encode_value(names.index(name), value)
-        self.likelihood_.check(X)
-        return X
 
     def score_samples(self, X, n_draws=100, *, y=None):
         """Estimate log p(x) of each row by importance sampling.
@@ -549,13 +483,10 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         log_likelihood : float
         """
         check_is_fitted(self)
-        scores = self.score_samples(X, y=y if self._is_conditional else None)
+        scores = self.score_samples(X, y=y if has_classes(self) else None)
         if sample_weight is None:
             return float(np.mean(scores))
-        weight = check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-        if not weight.any():
-            raise ValueError("Got sample_weight with nothing but zeros; at least one must be positive.")
-        return float(np.average(scores, weights=weight))
+        return float(np.average(scores, weights=read_weights(sample_weight, X)))
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -580,96 +511,12 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
     def _n_features_out(self):
         return self.module_.latent_dim
 
-    # -- the border itself -------------------------------------------------------------------
-
-    def _fit(self, X, y, sample_weight, validation, *, continuing, passing=False):
-        """Check, merge repeated rows, build the model or go on with it, train it."""
-        shown = {"X": X, "y": y}
-        if not continuing:
-            self.likelihood_ = resolve_likelihood(self.likelihood, X, self.categorical_features)
-            self._container = None if isinstance(self.likelihood_, Mixed) else Container(X)
-        X, y, weight = self._check_training(X, y, sample_weight, first=not continuing)
-        amount = len(X) if weight is None else weight.sum()
-        if continuing:
-            self._check_continuing(X)
-        else:
-            vars(self).pop("classes_", None)
-            if self.conditional:
-                check_classification_targets(y)
-                self.classes_ = np.unique(y)
-        codes = self._codes(y, len(X)) if self.conditional else None
-        data = Data(*merge_rows(X, weight, codes))
-        amount = max(amount, len(data))  # weights below 1 make no row less than a row
-        held_out = self.early_stopping and not passing and validation[0] is None
-        with threads(), torch.inference_mode(False), torch.enable_grad():
-            if continuing:
-                amount += self._amount if passing else 0
-            else:
-                self._start(data, amount, held_out)
-            self._amount = amount
-            self._train(data, amount, self._check_validation(*validation), passing, shown)
-        return self
-
-    @contextmanager
-    def _all_or_nothing(self):
-        """Put the estimator back as it was if the block raises."""
-        before = dict(vars(self))
-        try:
-            yield
-        except BaseException:
-            during = callback_state(self)
-            vars(self).clear()
-            vars(self).update(before | during)
-            raise
-
-    def _check_training(self, X, y, sample_weight, first):
-        y = y if self.conditional else "no_validation"  # what `validate_data` calls rows without y
-        X, y = self._read(X, y, reset=first, ensure_min_samples=2 if first else 1)
-        if sample_weight is None:
-            return X, y, None
-        weight = check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-        if not weight.any():
-            raise ValueError("Got sample_weight with nothing but zeros; at least one must be positive.")
-        if not weight.all() and not is_streamed(X):
-            X, y, weight = X[weight > 0], None if y is None else y[weight > 0], weight[weight > 0]
-        return X, y, weight
-
-    def _read(self, X, y="no_validation", *, reset=False, ensure_min_samples=1):
-        """Check rows and classes, return them as matrix and array; with `reset`, learn the columns."""
-        mixed, unlabelled = isinstance(self.likelihood_, Mixed), isinstance(y, str)
-        if mixed and is_frame(X):
-            validate_data(self, X, y, reset=reset, skip_check_array=True)
-            if len(X) < ensure_min_samples:
-                raise ValueError(
-                    f"Found array with {len(X)} sample(s) (shape={X.shape}) while a minimum of "
-                    f"{ensure_min_samples} is required."
-                )
-            y = None if unlabelled else column_or_1d(y, warn=True)
-            check_consistent_length(X, y)
-        else:
-            wish = {
-                "dtype": FLOATS,
-                "ensure_all_finite": "allow-nan",
-                "ensure_min_samples": ensure_min_samples,
-            }
-            checked = validate_data(self, X, y, reset=reset, **wish)
-            X, y = (checked, None) if unlabelled else checked
-        if mixed and reset:
-            self._container = Table(X, self.categorical_features)
-            self.likelihood_.set_params(levels=self._container.n_levels)
-        return self._container.encode(X), y
-
-    def _check_rows(self, X):
-        X, _ = self._read(X)
-        self.likelihood_.check(X)
-        return X
-
     def _score(self, density, X, n_draws, y):
         """Apply a method of the model that takes rows, noise, completeness and classes to rows of X."""
         check_is_fitted(self)
         check_count(n_draws, "n_draws")
-        X = self._check_rows(X)
-        codes = None if y is None else self._codes(y, len(X))
+        X = read_rows(self, X)
+        codes = read_classes(self, y, len(X))
         module = self._module(X.dtype)
         noise = torch.randn(
             (n_draws, 1, module.latent_dim), generator=make_generator(self._seed), dtype=torch.float64
@@ -681,169 +528,6 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
 
         return apply_to_rows(of_rows, X, module, n_draws, codes)
 
-    def _check_validation(self, X, y):
-        if X is None:
-            if y is not None:
-                raise ValueError("Got y_val without X_val; expected both or none. Pass X_val too.")
-            return None
-        try:
-            X = self._check_rows(X)
-            codes = None if y is None or not self._is_conditional else self._codes(y, len(X))
-            return Data(X, y=codes)
-        except ValueError as error:
-            raise ValueError(f"In X_val, y_val: {error}") from error
-
-    @property
-    def _is_conditional(self):
-        return hasattr(self, "classes_")
-
-    def _codes(self, y, n_rows):
-        """Return the place of each class in `classes_`."""
-        if not self._is_conditional:
-            raise ValueError(
-                f"Got y={y!r} for a model without classes. Set conditional=True and fit it with y."
-            )
-        y = column_or_1d(y)
-        check_consistent_length(y, np.empty(n_rows))
-        places = {label: i for i, label in enumerate(self.classes_.tolist())}
-        unseen = list(dict.fromkeys(label for label in y.tolist() if label not in places))
-        if unseen:
-            raise ValueError(
-                f"Got y with classes {unseen[:5]!r} that the model was not trained with; "
-                f"expected some of {self.classes_[:20].tolist()!r}."
-            )
-        return np.array([places[label] for label in y.tolist()], dtype=np.int64)
-
-    def _check_continuing(self, X):
-        """Refuse what a trained model can no longer change, and rows outside its support."""
-        for name, built in self._built_with.items():
-            value = getattr(self, name)
-            if value is not built and repr(value) != repr(built):
-                raise ValueError(
-                    f"Got {name}={value!r} for a model that was built with {name}={built!r}; a fit that goes "
-                    "on cannot change it. Set warm_start=False, or use a clone."
-                )
-        self.likelihood_.check(X)
-
-    def _start(self, data, amount, held_out):
-        """Build an untrained model of some data, of which `held_out` tells whether a part is set aside."""
-        self._built_with = {name: getattr(self, name) for name in STRUCTURE}
-        self._seed = draw_seed(self.random_state)
-        self._dtype = data.X.dtype
-        self.device_ = resolve_device(self.device)
-        self.likelihood_.check(data.X)
-        self.prior_ = resolve(self.prior, PRIORS)
-        self.n_iter_, self.history_, self._optimizer_state = 0, {}, None
-        table = isinstance(self.likelihood_, Mixed)
-        default = choose_networks(self.hidden_layer_sizes, self.activation, amount, table)
-        encoder, decoder = self.encoder or default[0], self.decoder or default[1]
-        with global_seed(self._seed):
-            observation = self.likelihood_.build(data.X, data.weight)
-            n_in, n_out, k = observation.in_features, observation.out_features, self.n_components
-            encoder = build_network(encoder, "encoder", n_in, 2 * k)
-            decoder = build_network(decoder, "decoder", k, n_out)
-            index = self._split(data)[0] if held_out else np.arange(len(data))
-            prior = self._build_prior(data, index, observation, encoder)
-        self.module_ = VAE(encoder, decoder, observation, prior, k)
-
-    def _split(self, data):
-        """Return the indices of the rows to train on and of those set aside for early stopping."""
-        return split_rows(len(data), self.validation_fraction, self._seed)
-
-    def _build_prior(self, data, index, observation, encoder):
-        """Return the model of p(z), or of p(z given y), which may start from the rows of `index`."""
-        encode = partial(posterior_of, encoder)
-
-        def some_rows(n, index):
-            x = data.X[index[choose_rows(len(index), n, self._seed)]]
-            x = torch.tensor(x, dtype=torch.float64)
-            return observation.features(observation.standardize(x))
-
-        if data.y is None:
-            return self.prior_.build(self.n_components, encode, partial(some_rows, index=index))
-        shares, rows = np.bincount(data.y, data.weight), []
-        for code in range(len(shares)):
-            of_class = index[data.y[index] == code]
-            of_class = of_class if len(of_class) else np.flatnonzero(data.y == code)  # all set aside
-            rows.append(partial(some_rows, index=of_class))
-        return by_class(self.prior_, shares, self.n_components, encode, rows)
-
-    def _train(self, data, amount, validation, passing, shown):
-        """Train a copy of `module_` and set what a fit learns beside it."""
-        self.objective_ = resolve(self.objective, OBJECTIVES)
-        self.objective_.check(self.beta)
-        n_before = 0 if passing else self.n_iter_
-        plan = choose_plan(
-            self.get_params(),
-            self.objective_,
-            len(data),
-            amount,
-            n_before,
-            passing,
-            isinstance(self.likelihood_, Mixed),
-        )
-        if plan.epochs == 0:
-            return
-        self._training_dtype = plan.dtype if self.n_iter_ == 0 else self._training_dtype
-        exact, seed = self.module_.likelihood, self._seed + self.n_iter_
-        model = copy.deepcopy(self.module_).to(self.device_, self._training_dtype)
-
-        def on_device(data, index=None):
-            return load_rows(data, index, exact, self._training_dtype, self.device_)
-
-        index = None
-        if validation is not None:
-            validation = on_device(validation)
-        elif plan.patience is not None:
-            index, aside = self._split(data)
-            validation = on_device(data, aside)
-        rows = on_device(data, index)
-        optimizer = make_optimizer(model, plan)
-        if passing and self._optimizer_state is not None:
-            optimizer.load_state(self._optimizer_state)
-        callbacks = EpochCallbacks(self, shown, plan.epochs, lambda: self._moment(model, rows))
-        drawing = global_seed(seed) if self.encoder or self.decoder else nullcontext()  # dropout
-        with threads(choose_threads(model, plan.batch_size)), drawing:
-            history = train(
-                model,
-                rows,
-                self.objective_,
-                plan,
-                make_generator(seed, self.device_),
-                validation=validation,
-                optimizer=optimizer,
-                on_epoch=callbacks.on_epoch,
-            )
-        self._optimizer_state = optimizer.state() if passing else None
-        self._take_over(copy.deepcopy(model) if plan.compile else model, rows)  # a copy is not compiled
-        self.history_ = extend_history(self.history_, history)
-        self.n_iter_ = len(self.history_["loss"])
-        if not self.n_active_components_ and not passing and are_dependent(data.X):
-            warn_of_collapse(self.beta)
-        callbacks.end()
-
-    def _take_over(self, model, rows):
-        """Keep a trained model in the type of the data, and find the order of its components."""
-        exact = self.module_.likelihood
-        self.module_ = model.to(torch_dtype(self._dtype)).eval()
-        for buffer, source in zip(model.likelihood.buffers(), exact.buffers(), strict=True):
-            buffer.copy_(source)
-        some = rows.some(ORDER_ROWS)
-        x = some.x.to(torch_dtype(self._dtype))
-        weight = None if some.weight is None else some.weight.to(x)
-        with torch.no_grad():
-            information = model.information(x, weight).cpu().numpy()
-            self.n_active_components_ = int((model.activity(x, weight) > ACTIVE).sum())
-        self._order = np.argsort(-information, kind="stable")
-        self.kl_per_component_ = information[self._order]
-
-    def _moment(self, model, rows):
-        """Return the attributes of an estimator fitted up to now, for callbacks."""
-        moment, model = copy.copy(self), copy.deepcopy(model)
-        model.autocast = None
-        moment._take_over(model, rows)
-        return {key: value for key, value in vars(moment).items() if key not in self.get_params()}
-
     def _module(self, dtype):
         """Return `module_` computing in `dtype`."""
         module, dtype = self.module_, torch_dtype(dtype)
@@ -854,14 +538,3 @@ def _standardize(module, x):
     """Return standardised rows, and whether no cell is missing: that is worth one look."""
     x = module.likelihood.standardize(x)
     return x, not bool(x.sum().isnan())
-
-
-def warn_of_collapse(beta):
-    """Say that no component is in use, and what to do about it."""
-    remedy = f"beta={beta!r} is far too high; lower it" if beta > 1 else "train longer, or lower beta"
-    warnings.warn(
-        "Columns depend on each other, but no component tells anything about the rows (posterior collapse): "
-        f"transform and inverse_transform give nearly the same for all. Likely {remedy}.",
-        ConvergenceWarning,
-        stacklevel=2,
-    )

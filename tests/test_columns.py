@@ -600,7 +600,7 @@ def test_a_frame_of_numbers_alone_is_no_table(library):
 
 def fit(X, **params):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("skvae.transformer.warn_of_collapse", lambda beta: None)
+        patch.setattr("skvae._fitting.warn_of_collapse", lambda beta: None)
         return VAETransformer(2, hidden_layer_sizes=(8,), max_iter=1, random_state=0, **params).fit(X)
 
 

@@ -18,6 +18,8 @@ LAYERS = [
     ["columns", "model"],
     ["training", "_validation"],  # the latter turns the names that users type into objects
     ["_defaults"],  # and this one "auto" into numbers
+    ["_reading"],  # what an estimator's methods are given, into matrices
+    ["_fitting"],
     ["transformer"],
     ["_display"],
     ["_mosaic"],

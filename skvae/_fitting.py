@@ -1,0 +1,254 @@
+"""Building the model of an estimator and training it: all that `fit` and `partial_fit` do."""
+
+import copy
+import warnings
+from contextlib import contextmanager, nullcontext
+from functools import partial
+
+import numpy as np
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.multiclass import check_classification_targets
+
+from ._arrays import Container, are_dependent, choose_rows, merge_rows, split_rows, torch_dtype
+from ._compat import EpochCallbacks, callback_state
+from ._defaults import choose_networks, choose_plan, choose_threads
+from ._random import draw_seed, global_seed, make_generator
+from ._reading import read_classes, read_training, read_validation
+from ._rows import Data, load_rows
+from ._threads import threads
+from ._validation import OBJECTIVES, PRIORS, build_network, resolve, resolve_device, resolve_likelihood
+from .likelihoods import Mixed
+from .model import VAE, posterior_of
+from .priors import by_class
+from .training import extend_history, make_optimizer, train
+
+STRUCTURE = (  # what a fit that goes on cannot change
+    "n_components",
+    "hidden_layer_sizes",
+    "activation",
+    "encoder",
+    "decoder",
+    "likelihood",
+    "categorical_features",
+    "prior",
+    "conditional",
+)
+ACTIVE = 0.01  # variance over rows of the posterior mean of a component in use
+ORDER_ROWS = 10_000  # about so many rows tell the order of the components
+
+
+def fit_model(vae, X, y, sample_weight, validation, *, continuing, passing=False):
+    """Check, merge repeated rows, build the model or go on with it, train it; all or nothing.
+
+    Parameters
+    ----------
+    vae : VAETransformer
+    X, y, sample_weight
+        As its `fit` gets them.
+    validation : tuple
+        X_val and y_val.
+    continuing : bool
+        Go on with the model that is there.
+    passing : bool
+        One pass of `partial_fit`.
+
+    Returns
+    -------
+    vae : VAETransformer
+    """
+    shown = {"X": X, "y": y}
+    with all_or_nothing(vae):
+        if not continuing:
+            vae.likelihood_ = resolve_likelihood(vae.likelihood, X, vae.categorical_features)
+            vae._container = None if isinstance(vae.likelihood_, Mixed) else Container(X)
+        X, y, weight = read_training(vae, X, y, sample_weight, first=not continuing)
+        if continuing:
+            check_continuing(vae, X)
+        else:
+            learn_classes(vae, y)
+        amount = len(X) if weight is None else weight.sum()
+        data = Data(*merge_rows(X, weight, read_classes(vae, y, len(X))))
+        amount = max(amount, len(data))  # weights below 1 make no row less than a row
+        held_out = vae.early_stopping and not passing and validation[0] is None
+        with threads(), torch.inference_mode(False), torch.enable_grad():
+            if continuing:
+                amount += vae._amount if passing else 0
+            else:
+                build_model(vae, data, amount, held_out)
+            vae._amount = amount
+            train_model(vae, data, read_validation(vae, *validation), passing, shown)
+    return vae
+
+
+@contextmanager
+def all_or_nothing(vae):
+    """Put the estimator back as it was if the block raises."""
+    before = dict(vars(vae))
+    try:
+        yield
+    except BaseException:
+        during = callback_state(vae)
+        vars(vae).clear()
+        vars(vae).update(before | during)
+        raise
+
+
+def check_continuing(vae, X):
+    """Refuse what a trained model can no longer change, and rows outside its support."""
+    for name, built in vae._built_with.items():
+        value = getattr(vae, name)
+        if value is not built and repr(value) != repr(built):
+            raise ValueError(
+                f"Got {name}={value!r} for a model that was built with {name}={built!r}; a fit that goes "
+                "on cannot change it. Set warm_start=False, or use a clone."
+            )
+    vae.likelihood_.check(X)
+
+
+def learn_classes(vae, y):
+    """Set `classes_` if the estimator is conditional, else take those of an earlier fit away."""
+    vars(vae).pop("classes_", None)
+    if vae.conditional:
+        check_classification_targets(y)
+        vae.classes_ = np.unique(y)
+
+
+def build_model(vae, data, amount, held_out):
+    """Build an untrained model of some data, of which `held_out` tells whether a part is set aside."""
+    vae._built_with = {name: getattr(vae, name) for name in STRUCTURE}
+    vae._seed = draw_seed(vae.random_state)
+    vae._dtype = data.X.dtype
+    vae.device_ = resolve_device(vae.device)
+    vae.likelihood_.check(data.X)
+    vae.prior_ = resolve(vae.prior, PRIORS)
+    vae.n_iter_, vae.history_, vae._optimizer_state = 0, {}, None
+    table = isinstance(vae.likelihood_, Mixed)
+    default = choose_networks(vae.hidden_layer_sizes, vae.activation, amount, table)
+    encoder, decoder = vae.encoder or default[0], vae.decoder or default[1]
+    with global_seed(vae._seed):
+        observation = vae.likelihood_.build(data.X, data.weight)
+        n_in, n_out, k = observation.in_features, observation.out_features, vae.n_components
+        encoder = build_network(encoder, "encoder", n_in, 2 * k)
+        decoder = build_network(decoder, "decoder", k, n_out)
+        index = split(vae, data)[0] if held_out else np.arange(len(data))
+        prior = build_prior(vae, data, index, observation, encoder)
+    vae.module_ = VAE(encoder, decoder, observation, prior, k)
+
+
+def split(vae, data):
+    """Return the indices of the rows to train on and of those set aside for early stopping."""
+    return split_rows(len(data), vae.validation_fraction, vae._seed)
+
+
+def build_prior(vae, data, index, observation, encoder):
+    """Return the model of p(z), or of p(z given y), which may start from the rows of `index`."""
+    encode = partial(posterior_of, encoder)
+
+    def some_rows(n, index):
+        x = data.X[index[choose_rows(len(index), n, vae._seed)]]
+        x = torch.tensor(x, dtype=torch.float64)
+        return observation.features(observation.standardize(x))
+
+    if data.y is None:
+        return vae.prior_.build(vae.n_components, encode, partial(some_rows, index=index))
+    shares, rows = np.bincount(data.y, data.weight), []
+    for code in range(len(shares)):
+        of_class = index[data.y[index] == code]
+        of_class = of_class if len(of_class) else np.flatnonzero(data.y == code)  # all set aside
+        rows.append(partial(some_rows, index=of_class))
+    return by_class(vae.prior_, shares, vae.n_components, encode, rows)
+
+
+def train_model(vae, data, validation, passing, shown):
+    """Train a copy of `module_` and set what a fit learns beside it."""
+    plan = make_plan(vae, data, passing)
+    if plan.epochs == 0:
+        return
+    vae._training_dtype = plan.dtype if vae.n_iter_ == 0 else vae._training_dtype
+    seed = vae._seed + vae.n_iter_
+    rows, validation = on_device(vae, data, validation, setting_aside=plan.patience is not None)
+    model = copy.deepcopy(vae.module_).to(vae.device_, vae._training_dtype)
+    optimizer = make_optimizer(model, plan)
+    if passing and vae._optimizer_state is not None:
+        optimizer.load_state(vae._optimizer_state)
+    callbacks = EpochCallbacks(vae, shown, plan.epochs, lambda: attributes_now(vae, model, rows))
+    drawing = global_seed(seed) if vae.encoder or vae.decoder else nullcontext()  # dropout
+    with threads(choose_threads(model, plan.batch_size)), drawing:
+        history = train(
+            model,
+            rows,
+            vae.objective_,
+            plan,
+            make_generator(seed, vae.device_),
+            validation=validation,
+            optimizer=optimizer,
+            on_epoch=callbacks.on_epoch,
+        )
+    vae._optimizer_state = optimizer.state() if passing else None
+    take_over(vae, copy.deepcopy(model) if plan.compile else model, rows)  # a copy is not compiled
+    vae.history_ = extend_history(vae.history_, history)
+    vae.n_iter_ = len(vae.history_["loss"])
+    if not vae.n_active_components_ and not passing and are_dependent(data.X):
+        warn_of_collapse(vae.beta)
+    callbacks.end()
+
+
+def make_plan(vae, data, passing):
+    """Set the objective and return the `Plan` of a fit."""
+    vae.objective_ = resolve(vae.objective, OBJECTIVES)
+    vae.objective_.check(vae.beta)
+    n_before, table = 0 if passing else vae.n_iter_, isinstance(vae.likelihood_, Mixed)
+    params = vae.get_params()
+    return choose_plan(params, vae.objective_, len(data), vae._amount, n_before, passing, table)
+
+
+def on_device(vae, data, validation, *, setting_aside):
+    """Return the rows to train on and those to validate by, None without, where training computes.
+
+    With `setting_aside`, a part of the data validates if nothing else does.
+    """
+    load = partial(
+        load_rows, likelihood=vae.module_.likelihood, dtype=vae._training_dtype, device=vae.device_
+    )
+    if validation is not None:
+        return load(data, None), load(validation, None)
+    if not setting_aside:
+        return load(data, None), None
+    index, aside = split(vae, data)
+    return load(data, index), load(data, aside)
+
+
+def take_over(vae, model, rows):
+    """Keep a trained model in the type of the data, and find the order of its components."""
+    exact = vae.module_.likelihood
+    vae.module_ = model.to(torch_dtype(vae._dtype)).eval()
+    for buffer, source in zip(model.likelihood.buffers(), exact.buffers(), strict=True):
+        buffer.copy_(source)
+    some = rows.some(ORDER_ROWS)
+    x = some.x.to(torch_dtype(vae._dtype))
+    weight = None if some.weight is None else some.weight.to(x)
+    with torch.no_grad():
+        information = model.information(x, weight).cpu().numpy()
+        vae.n_active_components_ = int((model.activity(x, weight) > ACTIVE).sum())
+    vae._order = np.argsort(-information, kind="stable")
+    vae.kl_per_component_ = information[vae._order]
+
+
+def attributes_now(vae, model, rows):
+    """Return the attributes of an estimator fitted up to now, for callbacks."""
+    moment, model = copy.copy(vae), copy.deepcopy(model)
+    model.autocast = None
+    take_over(moment, model, rows)
+    return {key: value for key, value in vars(moment).items() if key not in vae.get_params()}
+
+
+def warn_of_collapse(beta):
+    """Say that no component is in use, and what to do about it."""
+    remedy = f"beta={beta!r} is far too high; lower it" if beta > 1 else "train longer, or lower beta"
+    warnings.warn(
+        "Columns depend on each other, but no component tells anything about the rows (posterior collapse): "
+        f"transform and inverse_transform give nearly the same for all. Likely {remedy}.",
+        ConvergenceWarning,
+        stacklevel=2,
+    )

@@ -1,0 +1,121 @@
+"""What an estimator's methods are given, checked and turned into matrices, weights and codes."""
+
+import numpy as np
+from sklearn.utils import check_consistent_length, column_or_1d
+from sklearn.utils.validation import validate_data
+
+from ._compat import check_sample_weight
+from ._rows import Data, is_streamed
+from .columns import Table, is_frame
+from .likelihoods import Mixed
+
+FLOATS = [np.float64, np.float32]
+UNLABELLED = "no_validation"  # what `validate_data` calls rows without y
+
+
+def read(vae, X, y=UNLABELLED, *, reset=False, ensure_min_samples=1):
+    """Check rows and classes, return them as matrix and array; with `reset`, learn the columns."""
+    mixed, unlabelled = isinstance(vae.likelihood_, Mixed), isinstance(y, str)
+    if mixed and is_frame(X):
+        validate_data(vae, X, y, reset=reset, skip_check_array=True)
+        if len(X) < ensure_min_samples:
+            raise ValueError(
+                f"Found array with {len(X)} sample(s) (shape={X.shape}) while a minimum of "
+                f"{ensure_min_samples} is required."
+            )
+        y = None if unlabelled else column_or_1d(y, warn=True)
+        check_consistent_length(X, y)
+    else:
+        wish = {"dtype": FLOATS, "ensure_all_finite": "allow-nan", "ensure_min_samples": ensure_min_samples}
+        checked = validate_data(vae, X, y, reset=reset, **wish)
+        X, y = (checked, None) if unlabelled else checked
+    if mixed and reset:
+        vae._container = Table(X, vae.categorical_features)
+        vae.likelihood_.set_params(levels=vae._container.n_levels)
+    return vae._container.encode(X), y
+
+
+def read_rows(vae, X):
+    """Return rows for a trained model, which its likelihood can take."""
+    X, _ = read(vae, X)
+    vae.likelihood_.check(X)
+    return X
+
+
+def read_training(vae, X, y, sample_weight, first):
+    """Return rows, classes and weights to train on, those of weight 0 left out."""
+    y = y if vae.conditional else UNLABELLED
+    X, y = read(vae, X, y, reset=first, ensure_min_samples=2 if first else 1)
+    if sample_weight is None:
+        return X, y, None
+    weight = read_weights(sample_weight, X)
+    if not weight.all() and not is_streamed(X):
+        X, y, weight = X[weight > 0], None if y is None else y[weight > 0], weight[weight > 0]
+    return X, y, weight
+
+
+def read_weights(sample_weight, X):
+    """Return the weights of rows, one of which must be positive."""
+    weight = check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+    if not weight.any():
+        raise ValueError("Got sample_weight with nothing but zeros; at least one must be positive.")
+    return weight
+
+
+def read_validation(vae, X, y):
+    """Return X_val and y_val as `Data`; None without them."""
+    if X is None:
+        if y is not None:
+            raise ValueError("Got y_val without X_val; expected both or none. Pass X_val too.")
+        return None
+    try:
+        X = read_rows(vae, X)
+        return Data(X, y=read_classes(vae, y, len(X)) if has_classes(vae) else None)
+    except ValueError as error:
+        raise ValueError(f"In X_val, y_val: {error}") from error
+
+
+def read_given(vae, given):
+    """Return what `sample_conditional` is given as a matrix, NaN where it is not."""
+    if not isinstance(given, dict):
+        X, _ = read(vae, given)
+        if isinstance(vae._container, Table):
+            vae._container.refuse_unknown(given, X)
+        vae.likelihood_.check(X)
+        return X
+    X = np.full((1, vae.n_features_in_), np.nan, dtype=vae._dtype)
+    names = getattr(vae._container, "names", None)  # of a table, which need not be text
+    names = names or list(getattr(vae, "feature_names_in_", range(vae.n_features_in_)))
+    for name, value in given.items():
+        if name not in names:
+            raise ValueError(f"Got given={given!r}, but no column {name!r}; expected some of {names[:20]!r}.")
+        X[0, names.index(name)] = vae._container.encode_value(names.index(name), value)
+    vae.likelihood_.check(X)
+    return X
+
+
+def has_classes(vae):
+    """Whether the model was fitted with classes."""
+    return hasattr(vae, "classes_")
+
+
+def read_classes(vae, y, n_rows, *, may_be_one=False):
+    """Return the place of each row's class in `classes_`; None for None.
+
+    With `may_be_one`, y may be a scalar, the class of all rows.
+    """
+    if y is None:
+        return None
+    y = np.full(n_rows, y) if may_be_one and np.ndim(y) == 0 else y
+    if not has_classes(vae):
+        raise ValueError(f"Got y={y!r} for a model without classes. Set conditional=True and fit it with y.")
+    y = column_or_1d(y)
+    check_consistent_length(y, np.empty(n_rows))
+    places = {label: i for i, label in enumerate(vae.classes_.tolist())}
+    unseen = list(dict.fromkeys(label for label in y.tolist() if label not in places))
+    if unseen:
+        raise ValueError(
+            f"Got y with classes {unseen[:5]!r} that the model was not trained with; "
+            f"expected some of {vae.classes_[:20].tolist()!r}."
+        )
+    return np.array([places[label] for label in y.tolist()], dtype=np.int64)
