@@ -24,7 +24,7 @@ LAYERS = [
     ["_display"],
     ["_mosaic"],
     ["_display_images", "_display_tables"],
-    ["plotting", "privacy", "outlier", "imputer", "oversampler"],
+    ["plotting", "privacy", "callbacks", "outlier", "imputer", "oversampler"],
     ["persistence", "export"],  # of all of these
     ["__init__"],
 ]
