@@ -3,6 +3,7 @@
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from ._versions import show_versions
 from .export import export_onnx
 from .outlier import VAEOutlierDetector
 from .persistence import load, save
@@ -35,6 +36,7 @@ __all__ = [
     "load",
     "privacy_report",
     "save",
+    "show_versions",
 ]
 if find_spec("imblearn"):
     __all__ += ["VAEOverSampler"]

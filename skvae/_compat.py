@@ -1,6 +1,10 @@
 """All that is private to scikit-learn or absent from some of its supported versions."""
 
+import math
+from contextlib import contextmanager, nullcontext
+
 from sklearn.base import _fit_context as fit_context
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils._metadata_requests import MetadataRequest, MethodMetadataRequest
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight as check_sample_weight
@@ -26,8 +30,10 @@ __all__ = [
     "Interval",
     "StrOptions",
     "callback_state",
+    "callback_transport",
     "check_sample_weight",
     "fit_context",
+    "nested_fit",
     "with_callbacks",
 ]
 
@@ -42,23 +48,33 @@ class EpochCallbacks:
         What `fit` got as X and y, for the callbacks to see.
     n_epochs : int
         Epochs at most.
+    show : callable
+        Gets the records of the epochs so far, and sets the attributes that callbacks may look at.
     attributes : callable
         Returns the fitted attributes of the moment.
     """
 
-    def __init__(self, estimator, shown, n_epochs, attributes):
+    def __init__(self, estimator, shown, n_epochs, show, attributes):
         self.task = None
         if hasattr(CallbackSupportMixin, "set_callbacks"):
             self.task = estimator._init_callback_context(max_subtasks=n_epochs)
             self.task.call_on_fit_task_begin(estimator=estimator, **shown)
         self.watched = self.task is not None and bool(getattr(estimator, "_skl_callbacks", None))
         self.given = {"estimator": estimator, **shown}
+        self.show = show
         self.attributes = attributes
+        self.n_told = 0
 
-    def on_epoch(self, record):
-        """Report one epoch; return whether a callback wants to stop."""
-        if not self.watched:
+    def on_epoch(self, records):
+        """Report the last of some epochs; return whether a callback wants to stop.
+
+        Those that are not finite, or are taken again after a return to good weights, are not told:
+        there may be no more of them than the fit has at most.
+        """
+        if not self.watched or len(records) <= self.n_told or not math.isfinite(records[-1]["loss"]):
             return False
+        self.n_told = len(records)
+        self.show(records)
         epoch = self.task.subcontext(task_name="epoch")
         epoch.call_on_fit_task_begin(**self.given)
         return epoch.call_on_fit_task_end(**self.given, reconstruction_attributes=self.attributes)
@@ -67,6 +83,38 @@ class EpochCallbacks:
         """Report the end of the fit."""
         if self.task is not None:
             self.task.call_on_fit_task_end(**self.given, reconstruction_attributes={})
+
+
+@contextmanager
+def nested_fit(outer, inner, shown):
+    """Let the callbacks of an estimator (scikit-learn 1.9 on) follow the fit of one that it wraps.
+
+    Parameters
+    ----------
+    outer : CallbackSupportMixin
+    inner : estimator
+    shown : dict
+        What `outer` got as X and y.
+    """
+    if not hasattr(CallbackSupportMixin, "set_callbacks"):
+        yield
+        return
+    given = {"estimator": outer, **shown}
+    task = outer._init_callback_context(max_subtasks=1).call_on_fit_task_begin(**given)
+    part = task.subcontext(task_name="fit-estimator")
+    frozen = isinstance(inner, FrozenEstimator)  # it would hand the callbacks on to what it holds
+    with nullcontext() if frozen else part.propagate_callback_context(inner):
+        part.call_on_fit_task_begin(**given)
+        yield
+    part.call_on_fit_task_end(**given)
+    task.call_on_fit_task_end(**given)
+
+
+def callback_transport():
+    """Return scikit-learn's module that takes messages from worker processes to the main one."""
+    from sklearn.callback import _transport
+
+    return _transport
 
 
 def callback_state(estimator):

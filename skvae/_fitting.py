@@ -21,7 +21,7 @@ from ._validation import OBJECTIVES, PRIORS, build_network, resolve, resolve_dev
 from .likelihoods import Mixed
 from .model import VAE, posterior_of
 from .priors import by_class
-from .training import extend_history, make_optimizer, train
+from .training import extend_history, make_optimizer, to_history, train
 
 STRUCTURE = (  # what a fit that goes on cannot change
     "n_components",
@@ -172,7 +172,14 @@ def train_model(vae, data, validation, passing, shown):
     optimizer = make_optimizer(model, plan)
     if passing and vae._optimizer_state is not None:
         optimizer.load_state(vae._optimizer_state)
-    callbacks = EpochCallbacks(vae, shown, plan.epochs, lambda: attributes_now(vae, model, rows))
+    before = vae.history_
+    callbacks = EpochCallbacks(
+        vae,
+        shown,
+        plan.epochs,
+        show=lambda records: set_history(vae, before, to_history(records)),
+        attributes=lambda: attributes_now(vae, model, rows),
+    )
     drawing = global_seed(seed) if vae.encoder or vae.decoder else nullcontext()  # dropout
     with threads(choose_threads(model, plan.batch_size)), drawing:
         history = train(
@@ -187,8 +194,7 @@ def train_model(vae, data, validation, passing, shown):
         )
     vae._optimizer_state = optimizer.state() if passing else None
     take_over(vae, copy.deepcopy(model) if plan.compile else model, rows)  # a copy is not compiled
-    vae.history_ = extend_history(vae.history_, history)
-    vae.n_iter_ = len(vae.history_["loss"])
+    set_history(vae, before, history)
     if not vae.n_active_components_ and not passing and are_dependent(data.X):
         warn_of_collapse(vae.beta)
     callbacks.end()
@@ -235,9 +241,16 @@ def take_over(vae, model, rows):
     vae.kl_per_component_ = information[vae._order]
 
 
+def set_history(vae, before, history):
+    """Set what tells the epochs that were run: those before this fit, and its own."""
+    vae.history_ = extend_history(before, history)
+    vae.n_iter_ = len(vae.history_["loss"])
+
+
 def attributes_now(vae, model, rows):
     """Return the attributes of an estimator fitted up to now, for callbacks."""
-    moment, model = copy.copy(vae), copy.deepcopy(model)
+    moment, model = object.__new__(type(vae)), copy.deepcopy(model)
+    vars(moment).update(vars(vae))  # copy.copy would take it to the CPU
     model.autocast = None
     take_over(moment, model, rows)
     return {key: value for key, value in vars(moment).items() if key not in vae.get_params()}

@@ -37,14 +37,14 @@ class ObservationModel(nn.Module):
     location, scale : ndarray of shape (..., n_features)
         What is subtracted from a column, and what it is divided by, before the encoder sees it.
         A column of scale 0 is constant and hidden from the encoder.
-    n_params : int
-        Decoder outputs per column.
-    constants : sequence of float or ndarray
+    constants : sequence of float or ndarray, default=()
         Starting values of parameters that each column learns and z does not move.
-    offset : ndarray of shape (n_params, n_features) or None
+    offset : ndarray of shape (n_params, n_features) or None, default=None
         Added to the decoder's outputs, so that an untrained decoder starts at the averages.
-    features : {None, "log1p", "one_hot"}
+    features : {None, "log1p", "one_hot"}, default=None
         How a cell becomes what the encoder sees.
+    n_params : int, default=1
+        Decoder outputs per column.
     """
 
     def __init__(self, likelihood, location, scale, *, constants=(), offset=None, features=None, n_params=1):

@@ -200,6 +200,11 @@ class StudentT(Columnwise):
     """Student's t density: location from the decoder, scale and degrees of freedom by column.
 
     For heavy tails and outliers. The degrees of freedom stay above 2, so mean and variance exist.
+
+    Parameters
+    ----------
+    min_scale : float, default=1e-3
+        Smallest scale, in standard deviations of the column.
     """
 
     name = "student_t"

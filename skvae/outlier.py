@@ -9,7 +9,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ._compat import Interval, StrOptions, fit_context
+from ._compat import CallbackSupportMixin, Interval, StrOptions, fit_context, nested_fit, with_callbacks
 from ._validation import resolve_estimator
 from .priors import Mixture
 from .transformer import VAETransformer
@@ -17,7 +17,7 @@ from .transformer import VAETransformer
 __all__ = ["VAEOutlierDetector"]
 
 
-class VAEOutlierDetector(OutlierMixin, BaseEstimator):
+class VAEOutlierDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
     """Outlier detection by the density log p(x) of a variational autoencoder.
 
     Rows are scored by log p(x), estimated by importance sampling; the lowest scores are outliers.
@@ -89,6 +89,7 @@ class VAEOutlierDetector(OutlierMixin, BaseEstimator):
         self.n_draws = n_draws
         self.random_state = random_state
 
+    @with_callbacks
     @fit_context(prefer_skip_nested_validation=False)  # the estimator checks its own parameters
     def fit(self, X, y=None):
         """Learn the density of X, and the threshold by the scores of its rows.
@@ -96,7 +97,7 @@ class VAEOutlierDetector(OutlierMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like or DataFrame of shape (n_samples, n_features)
-        y : None
+        y : None, default=None
             Ignored.
 
         Returns
@@ -109,7 +110,8 @@ class VAEOutlierDetector(OutlierMixin, BaseEstimator):
                 "Got an estimator with conditional=True; expected one that needs no classes, since outlier "
                 "detectors get none. Set conditional=False, or fit it first and pass it in FrozenEstimator."
             )
-        estimator.fit(X, None)  # FrozenEstimator wants both
+        with nested_fit(self, estimator, {"X": X, "y": None}):
+            estimator.fit(X, None)  # FrozenEstimator wants both
         scores = self._score(estimator, X)
         validate_data(self, X, skip_check_array=True)  # only notes the names of the columns
         self.estimator_ = estimator

@@ -9,6 +9,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.validation import validate_data
 
 from ._arrays import Container
+from ._compat import CallbackSupportMixin, nested_fit, with_callbacks
 from ._validation import resolve_estimator
 from .transformer import VAETransformer
 
@@ -25,7 +26,7 @@ __all__ = ["VAEOverSampler"]
 MIN_ROWS = 2  # of a class: the least that tell a spread
 
 
-class VAEOverSampler(BaseOverSampler):
+class VAEOverSampler(CallbackSupportMixin, BaseOverSampler):
     """Over-sampling by rows drawn from a conditional variational autoencoder.
 
     One model learns p(x given z) from all rows and p(z given y) for each class, so a small class
@@ -93,6 +94,7 @@ class VAEOverSampler(BaseOverSampler):
         self.estimator = estimator
         self.random_state = random_state
 
+    @with_callbacks
     def fit_resample(self, X, y, **params):
         """Learn the rows of each class and add new ones.
 
@@ -153,7 +155,8 @@ class VAEOverSampler(BaseOverSampler):
             self.estimator, default_estimator(), self.random_state, conditional=True
         )
         if not isinstance(estimator, FrozenEstimator):
-            return estimator.fit(X, y, compute_sample_weight("balanced", y))
+            with nested_fit(self, estimator, {"X": X, "y": y}):
+                return estimator.fit(X, y, compute_sample_weight("balanced", y))
         validate_data(estimator.fit(X, y).estimator, X, reset=False, skip_check_array=True)
         if not hasattr(estimator, "classes_"):
             raise ValueError(

@@ -69,7 +69,7 @@ class PriorModel(nn.Module, ABC):
         Parameters
         ----------
         z : Tensor of shape (..., latent_dim)
-        y : Tensor of int, shape (B,), or None
+        y : Tensor of int, shape (B,), default=None
             Classes, where z has shape (..., B, latent_dim). None means any: log p(z).
         """
 
@@ -90,7 +90,7 @@ class PriorModel(nn.Module, ABC):
             Draws from the posteriors of random training rows. Their means alone would make a
             component look narrow that the encoder does not use.
         generator : torch.Generator
-        y : Tensor of int, shape (N,), or None
+        y : Tensor of int, shape (N,), default=None
         """
         return
 
@@ -101,8 +101,8 @@ class PriorModel(nn.Module, ABC):
         ----------
         z : Tensor of shape (N, latent_dim)
             Draws from the posteriors of training rows.
-        weight : Tensor of shape (N,) or None
-        y : Tensor of int, shape (N,), or None
+        weight : Tensor of shape (N,), default=None
+        y : Tensor of int, shape (N,), default=None
         """
         return
 

@@ -9,7 +9,7 @@ from itertools import accumulate
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
-__all__ = ["Plan", "extend_history", "make_optimizer", "train"]
+__all__ = ["Plan", "extend_history", "make_optimizer", "to_history", "train"]
 
 PRIOR_RATE = 3.0  # times the rate of the networks: the prior must keep up with the latent space
 RECOVERIES = 3  # how often a fit may return to its last good weights
@@ -121,7 +121,7 @@ def train(model, rows, objective, plan, generator, *, validation=None, optimizer
     optimizer : Adam or None
         From `make_optimizer`, to go on with its state.
     on_epoch : callable or None
-        Gets the record of each epoch, a dict; true stops.
+        Gets the records of the epochs so far, a list of dicts, after each; true stops.
 
     Returns
     -------
@@ -160,8 +160,7 @@ def train(model, rows, objective, plan, generator, *, validation=None, optimizer
     optimizer.swap_average()
     if plan.finish and run.records:
         run.finish()
-    keys = run.records[0] if run.records else ("loss", "reconstruction", "kl", "beta", "learning_rate")
-    return {key: [record[key] for record in run.records] for key in keys}
+    return to_history(run.records)
 
 
 class Adam:
@@ -304,7 +303,7 @@ class _Run:
             last = stop or len(self.records) == self.plan.epochs
             if self.plan.verbose:
                 self.report(record, last)
-            asked = on_epoch is not None and on_epoch(record)
+            asked = on_epoch is not None and on_epoch(self.records)
             if unchecked >= CHECK_STEPS or last or asked:
                 if self.is_sound():
                     self.good = self.snapshot()
@@ -493,6 +492,12 @@ def _weighted(values, weight):
 
 def _copy(state):
     return {key: value.clone() for key, value in state.items()}
+
+
+def to_history(records):
+    """Return the figures of some epochs by name."""
+    keys = records[0] if records else ("loss", "reconstruction", "kl", "beta", "learning_rate")
+    return {key: [record[key] for record in records] for key in keys}
 
 
 def extend_history(old, new):

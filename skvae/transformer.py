@@ -115,7 +115,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
     history_ : dict of str to list of float
         One entry an epoch: "loss", "reconstruction" and "kl" (nats per row), "beta",
         "learning_rate", and "validation_loss", "validation_reconstruction", "validation_kl"
-        where there are validation rows.
+        where there are validation rows. During a fit it grows, for callbacks to look at.
     n_iter_ : int
         Epochs run.
     kl_per_component_ : ndarray of shape (n_components,)

@@ -1,6 +1,5 @@
 """VAETransformer inside scikit-learn's tools, on real data."""
 
-import importlib
 import multiprocessing
 import pickle
 from concurrent.futures import ThreadPoolExecutor
@@ -363,65 +362,3 @@ def test_verbose_prints_epochs(diabetes, capsys):
     assert lines[-1].startswith("Epoch 30/30")
     for word in ("loss", "reconstruction", "kl"):
         assert word in lines[-1]
-
-
-def callbacks():
-    return importlib.import_module("sklearn.callback")  # scikit-learn 1.9 on
-
-
-def test_progress_bar(diabetes, capsys):
-    vae = small().set_callbacks(callbacks().ProgressBar()).fit(diabetes)
-    assert "VAETransformer - fit" in capsys.readouterr().out
-    np.testing.assert_array_equal(vae.transform(diabetes), small().fit_transform(diabetes))
-
-
-def test_progress_bar_in_a_search(diabetes, capsys):
-    search = GridSearchCV(small(max_iter=3), {"beta": [0.5, 1]}, cv=2)
-    search.set_callbacks(callbacks().ProgressBar()).fit(diabetes)
-    assert "GridSearchCV" in capsys.readouterr().out
-
-
-def test_scoring_monitor_logs_every_epoch(diabetes):
-    monitor = callbacks().ScoringMonitor(scoring={"score": lambda vae, X, y: vae.score(X)})
-    vae = (
-        small(max_iter=20).set_callbacks(monitor).fit(diabetes, np.zeros(len(diabetes)))
-    )  # nothing without a y
-    scores = [row["score"] for row in monitor.get_logs().data if row["task_name"] == "epoch"]
-    assert len(scores) == 20
-    assert scores[-1] == pytest.approx(vae.score(diabetes))
-    assert scores[-1] > scores[0]
-
-
-def test_callbacks_see_models_in_full_precision(diabetes):
-    seen = []
-    scoring = {"score": lambda vae, X, y: seen.append(vae.module_.autocast) or 0.0}
-    monitor = callbacks().ScoringMonitor(scoring=scoring)
-    small(max_iter=2, precision="bfloat16").set_callbacks(monitor).fit(diabetes, np.zeros(len(diabetes)))
-    assert seen
-    assert set(seen) == {None}
-
-
-def test_a_callback_may_stop_training(diabetes):
-    vae = small().set_callbacks(StopAfter(3)).fit(diabetes)
-    assert vae.n_iter_ == 3
-    assert np.isfinite(vae.score(diabetes))
-
-
-class StopAfter:
-    """A callback that ends training after some epochs."""
-
-    def __init__(self, n_epochs):
-        self.n_epochs = n_epochs
-
-    def setup(self, estimator, context):
-        self.seen = 0
-
-    def teardown(self, estimator, context):
-        pass
-
-    def on_fit_task_begin(self, estimator, context):
-        pass
-
-    def on_fit_task_end(self, estimator, context):
-        self.seen += context.task_name == "epoch"
-        return self.seen >= self.n_epochs

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "skvae"
 
 # from the bottom up; a module imports from lower rows only, so those of one row do not know each other
 LAYERS = [
-    ["_threads", "_random", "_compat", "_files", "_frames", "_statistics", "_heaps", "_series"],
+    ["_threads", "_random", "_compat", "_files", "_frames", "_statistics", "_heaps", "_series", "_versions"],
     ["_arrays", "_cells"],
     ["_rows", "_observation", "_flow", "_tree"],
     ["_mixed"],
@@ -24,7 +24,7 @@ LAYERS = [
     ["_display"],
     ["_mosaic"],
     ["_display_images", "_display_tables"],
-    ["plotting", "privacy", "outlier", "imputer", "oversampler"],
+    ["plotting", "privacy", "callbacks", "outlier", "imputer", "oversampler"],
     ["persistence", "export"],  # of all of these
     ["__init__"],
 ]

@@ -19,7 +19,9 @@ from skvae.likelihoods import (
     Columnwise,
     ContinuousBernoulli,
     Gaussian,
+    Likelihood,
     NegativeBinomial,
+    ObservationModel,
     Poisson,
     StudentT,
 )
@@ -667,3 +669,12 @@ def test_constants_fitted_to_residuals():
     seen = x.numpy()
     want = np.sqrt(np.nanmean(np.stack([seen**2, (seen - 1) ** 2]), axis=(0, 1)))
     np.testing.assert_allclose(sigma, want, rtol=1e-9)
+
+
+# -- what all are ---------------------------------------------------------------------------------
+
+
+@contract
+def test_a_specification_builds_an_observation_model(spec):
+    assert isinstance(spec, Likelihood)
+    assert isinstance(spec.build(data(spec)), ObservationModel)

@@ -27,6 +27,7 @@ from skvae.priors import (
     Flow,
     Mixture,
     Prior,
+    PriorModel,
     StandardNormal,
     VampPrior,
     _MixtureLogProb,
@@ -643,3 +644,11 @@ def test_the_last_step_heeds_weights_and_classes():
     for code, sign in ((0, -1.0), (1, 1.0)):
         drawn = classes.sample(200, torch.Generator().manual_seed(2), torch.full((200,), code))
         assert (sign * drawn > 1).all()
+
+
+# -- what all are ---------------------------------------------------------------------------------
+
+
+@contract
+def test_a_specification_builds_a_model_of_z(spec):
+    assert isinstance(build(spec)[0], PriorModel)
