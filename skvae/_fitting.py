@@ -204,7 +204,8 @@ def make_plan(vae, data, passing):
     """Set the objective and return the `Plan` of a fit."""
     vae.objective_ = resolve(vae.objective, OBJECTIVES)
     vae.objective_.check(vae.beta)
-    n_before, table = 0 if passing else vae.n_iter_, isinstance(vae.likelihood_, Mixed)
+    n_before = 0 if passing else vae.n_iter_
+    table = data.X.shape[1] if isinstance(vae.likelihood_, Mixed) else 0
     params = vae.get_params()
     return choose_plan(params, vae.objective_, len(data), vae._amount, n_before, passing, table)
 
