@@ -30,7 +30,7 @@ from skvae.networks import Conv
 parser = argparse.ArgumentParser()
 parser.add_argument("--data", metavar="PATH.npz", help="a file with X_train (n, 28, 28) and y_train")
 path = parser.parse_args().data
-figures = Path(__file__).parent / "figures"
+figures = Path(globals().get("__file__", "")).parent / "figures"  # a notebook has no __file__
 figures.mkdir(exist_ok=True)
 names = ["T-shirt", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Boot"]
 

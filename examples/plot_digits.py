@@ -23,7 +23,7 @@ from sklearn.model_selection import train_test_split
 
 from skvae import LatentDisplay, LossCurveDisplay, SampleDisplay, VAETransformer
 
-figures = Path(__file__).parent / "figures"
+figures = Path(globals().get("__file__", "")).parent / "figures"  # a notebook has no __file__
 figures.mkdir(exist_ok=True)
 
 # %%

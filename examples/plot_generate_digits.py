@@ -31,7 +31,7 @@ from skvae.networks import Conv
 parser = argparse.ArgumentParser()
 parser.add_argument("--mnist", nargs="?", const="openml", metavar="PATH.npz", help="a file, or the web")
 source = parser.parse_args().mnist
-figures = Path(__file__).parent / "figures"
+figures = Path(globals().get("__file__", "")).parent / "figures"  # a notebook has no __file__
 figures.mkdir(exist_ok=True)
 
 # %%

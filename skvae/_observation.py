@@ -21,15 +21,32 @@ class Likelihood(BaseEstimator, ABC):
 
     @abstractmethod
     def check(self, X):
-        """Raise ValueError if a cell of X (NaN aside) lies outside the support."""
+        """Raise ValueError if a cell of X (NaN aside) lies outside the support.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_rows, n_features)
+            In the units of the data; also rows that are scored later.
+        """
 
     @abstractmethod
     def build(self, X, sample_weight=None):
-        """Return the module of training data X of shape (n_rows, n_features): an `ObservationModel`."""
+        """Return the module that the decoder feeds, made for some training data.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_rows, n_features)
+            NaN where a cell is missing.
+        sample_weight : ndarray of shape (n_rows,), default=None
+
+        Returns
+        -------
+        model : ObservationModel
+        """
 
 
 class ObservationModel(nn.Module):
-    """p(x given z) of a table: location and scale, learned constants, and a `Likelihood`.
+    """Module of p(x given z): location and scale, learned constants, and a `Likelihood`.
 
     Parameters
     ----------
@@ -37,14 +54,14 @@ class ObservationModel(nn.Module):
     location, scale : ndarray of shape (..., n_features)
         What is subtracted from a column, and what it is divided by, before the encoder sees it.
         A column of scale 0 is constant and hidden from the encoder.
-    n_params : int
-        Decoder outputs per column.
     constants : sequence of float or ndarray
         Starting values of parameters that each column learns and z does not move.
     offset : ndarray of shape (n_params, n_features) or None
         Added to the decoder's outputs, so that an untrained decoder starts at the averages.
     features : {None, "log1p", "one_hot"}
         How a cell becomes what the encoder sees.
+    n_params : int, default=1
+        Decoder outputs per column.
     """
 
     def __init__(self, likelihood, location, scale, *, constants=(), offset=None, features=None, n_params=1):

@@ -62,15 +62,52 @@ class Columnwise(Likelihood):
 
     @abstractmethod
     def log_prob(self, x, params, constants):
-        """Return the log-density of each cell in nats, shape (..., n_features)."""
+        """Return the log-density of each cell.
+
+        Parameters
+        ----------
+        x : Tensor of shape (..., n_features)
+            Cells, without NaN.
+        params : Tensor of shape (..., n_params, n_features)
+            What the decoder gives for each cell.
+        constants : Tensor of shape (n_constants, n_features)
+            What each column learns for itself.
+
+        Returns
+        -------
+        log_prob : Tensor of shape (..., n_features)
+            Nats.
+        """
 
     @abstractmethod
     def mean(self, params, constants):
-        """Return the expectation of each cell, shape (..., n_features)."""
+        """Return the expectation of each cell.
+
+        Parameters
+        ----------
+        params : Tensor of shape (..., n_params, n_features)
+        constants : Tensor of shape (n_constants, n_features)
+
+        Returns
+        -------
+        mean : Tensor of shape (..., n_features)
+        """
 
     @abstractmethod
     def sample(self, params, constants, generator):
-        """Draw each cell, shape (..., n_features)."""
+        """Draw each cell.
+
+        Parameters
+        ----------
+        params : Tensor of shape (..., n_params, n_features)
+        constants : Tensor of shape (n_constants, n_features)
+        generator : torch.Generator
+            The only source of chance.
+
+        Returns
+        -------
+        x : Tensor of shape (..., n_features)
+        """
 
 
 def _refuse(likelihood, X, wish, remedy):
@@ -200,6 +237,11 @@ class StudentT(Columnwise):
     """Student's t density: location from the decoder, scale and degrees of freedom by column.
 
     For heavy tails and outliers. The degrees of freedom stay above 2, so mean and variance exist.
+
+    Parameters
+    ----------
+    min_scale : float, default=0.001
+        Soft floor of the scale, in standard deviations of a column.
     """
 
     name = "student_t"

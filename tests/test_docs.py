@@ -7,12 +7,14 @@ import matplotlib.pyplot as plt
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 CODE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize(
-    "page", [page for page in PAGES if CODE.search(page.read_text())], ids=lambda p: p.name
+    "page",
+    [page for page in PAGES if CODE.search(page.read_text())],
+    ids=lambda page: str(page.relative_to(ROOT)),
 )
 def test_code_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
