@@ -301,9 +301,9 @@ class DIP(Objective):
 
 
 class Autoencoder(Objective):
-    """Reconstruction at the posterior mean: a plain autoencoder, for comparison.
+    """Maximise log p(x given z) at the posterior mean: a plain autoencoder, for comparison.
 
-    log p(x given z) without noise or a KL term, so nothing keeps the codes together: `sample` of such a model draws
+    No noise and no KL term, so nothing keeps the codes together: `sample` of such a model draws
     from a prior that it was never trained with.
     """
 

@@ -1,5 +1,6 @@
 """The Python of the README and of the docs runs as it stands."""
 
+import importlib
 import re
 from pathlib import Path
 
@@ -22,3 +23,14 @@ def test_code_runs(page, tmp_path, monkeypatch):
     for code in CODE.findall(page.read_text()):  # one after the other, as a reader would
         exec(compile(code, page.name, "exec"), names)
     plt.close("all")
+
+
+@pytest.mark.parametrize("module", ["", ".likelihoods", ".model", ".networks", ".objectives", ".priors"])
+def test_the_reference_has_every_public_name(module):
+    reference = (ROOT / "docs" / "reference" / "index.md").read_text()
+    listed, current = {}, None
+    for line in reference.splitlines():
+        current = line.split()[-1] if "currentmodule::" in line else current
+        listed.setdefault(current, set()).update(re.findall(r"^   (\w+)$", line))
+    name = f"skvae{module}"
+    assert set(importlib.import_module(name).__all__) == listed[name]
