@@ -29,6 +29,7 @@ default_role = "py:obj"
 # The reference: one page for each public name
 autosummary_generate = True
 autodoc_member_order = "bysource"
+toc_object_entries_show_parents = "hide"
 autodoc_typehints = "none"
 numpydoc_show_class_members = False  # the template of a class lists them
 numpydoc_validation_checks = {
@@ -61,6 +62,7 @@ html_title = "skvae"
 html_static_path = ["_static"]
 html_css_files = ["skvae.css"]
 html_show_sourcelink = False
+html_sidebars = {"tutorial": []}  # it has no neighbours to list
 html_theme_options = {
     "navigation_with_keys": False,
     "show_prev_next": True,
@@ -89,7 +91,6 @@ sphinx_gallery_conf = {
     "download_all_examples": False,
     "remove_config_comments": True,
     "show_memory": False,
-    "reference_url": {"skvae": None},
     "abort_on_example_error": True,
 }
 suppress_warnings = ["config.cache"]  # a function in the configuration of the gallery

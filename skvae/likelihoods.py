@@ -138,7 +138,7 @@ def _smoothed_log_mean(mean):
 
 
 class Gaussian(Columnwise):
-    """Normal density; mean and, by default, sigma of each cell come from the decoder.
+    """Normal density; the mean of each cell comes from the decoder, and sigma is learned.
 
     A learned sigma balances reconstruction against KL without a weight to tune: Rybkin,
     Daniilidis and Levine (2020), sigma-VAE, arXiv:2006.13202.
