@@ -26,6 +26,8 @@ from skvae import LatentDisplay, LossCurveDisplay, SampleDisplay, VAETransformer
 figures = Path(globals().get("__file__", "")).parent / "figures"  # a notebook has no __file__
 figures.mkdir(exist_ok=True)
 
+# sphinx_gallery_thumbnail_number = 3
+
 # %%
 # The data: 1,797 images of 8 x 8 pixels with 17 shades of grey. A density needs values that are
 # not on a grid, so every pixel gets a uniform share of its shade.

@@ -34,6 +34,8 @@ source = parser.parse_args().mnist
 figures = Path(globals().get("__file__", "")).parent / "figures"  # a notebook has no __file__
 figures.mkdir(exist_ok=True)
 
+# sphinx_gallery_thumbnail_number = 2
+
 # %%
 # The data: shades of grey from 0 to 1. The bundled digits are truly grey and get a normal density,
 # for which every pixel takes a uniform share of its shade. MNIST is nearly black and white: with a
