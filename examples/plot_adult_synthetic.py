@@ -31,7 +31,7 @@ parser.add_argument("--data", metavar="PATH.csv", help="a table; an empty field 
 parser.add_argument("--target", default="income")
 parser.add_argument("--level", default=">50K")
 options = parser.parse_args()
-figures = Path(__file__).parent / "figures"
+figures = Path(globals().get("__file__", "")).parent / "figures"  # a notebook has no __file__
 figures.mkdir(exist_ok=True)
 
 

@@ -8,7 +8,10 @@ outlines where those of dense layers look smudged.
 
 Run ``python examples/plot_clothes.py`` for the images from openml.org, or with ``--data PATH.npz``
 for a file with the arrays ``X_train``, of shape (n, 28, 28), and ``y_train``. It takes about four
-minutes on two cores; the pictures are saved to ``examples/figures``.
+minutes on two cores; the pictures are saved to ``examples/figures``. The first of them:
+
+.. image:: /images/clothes.png
+   :alt: New and real clothes, shoes and bags, each kind in a row
 """
 
 import argparse
@@ -30,9 +33,11 @@ from skvae.networks import Conv
 parser = argparse.ArgumentParser()
 parser.add_argument("--data", metavar="PATH.npz", help="a file with X_train (n, 28, 28) and y_train")
 path = parser.parse_args().data
-figures = Path(__file__).parent / "figures"
+figures = Path(globals().get("__file__", "")).parent / "figures"  # a notebook has no __file__
 figures.mkdir(exist_ok=True)
 names = ["T-shirt", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Boot"]
+
+# sphinx_gallery_thumbnail_path = 'images/clothes.png'
 
 # %%
 # The data: from a file, or else from the web.

@@ -23,8 +23,10 @@ from sklearn.model_selection import train_test_split
 
 from skvae import LatentDisplay, LossCurveDisplay, SampleDisplay, VAETransformer
 
-figures = Path(__file__).parent / "figures"
+figures = Path(globals().get("__file__", "")).parent / "figures"  # a notebook has no __file__
 figures.mkdir(exist_ok=True)
+
+# sphinx_gallery_thumbnail_number = 3
 
 # %%
 # The data: 1,797 images of 8 x 8 pixels with 17 shades of grey. A density needs values that are

@@ -31,8 +31,10 @@ from skvae.networks import Conv
 parser = argparse.ArgumentParser()
 parser.add_argument("--mnist", nargs="?", const="openml", metavar="PATH.npz", help="a file, or the web")
 source = parser.parse_args().mnist
-figures = Path(__file__).parent / "figures"
+figures = Path(globals().get("__file__", "")).parent / "figures"  # a notebook has no __file__
 figures.mkdir(exist_ok=True)
+
+# sphinx_gallery_thumbnail_number = 2
 
 # %%
 # The data: shades of grey from 0 to 1. The bundled digits are truly grey and get a normal density,

@@ -19,7 +19,7 @@ from sklearn.datasets import load_breast_cancer, make_moons
 
 from skvae import VAEOutlierDetector, VAETransformer
 
-figures = Path(__file__).parent / "figures"
+figures = Path(globals().get("__file__", "")).parent / "figures"  # a notebook has no __file__
 figures.mkdir(exist_ok=True)
 rng = np.random.default_rng(0)
 

@@ -24,7 +24,7 @@ from sklearn.metrics import average_precision_score, balanced_accuracy_score, br
 
 from skvae import VAEOverSampler
 
-figures = Path(__file__).parent / "figures"
+figures = Path(globals().get("__file__", "")).parent / "figures"  # a notebook has no __file__
 figures.mkdir(exist_ok=True)
 
 

@@ -88,7 +88,7 @@ class ReconstructionDisplay:
 
         Parameters
         ----------
-        images, reconstructions : array-like of shape (n_images, n_features) or (n_images, *image_shape)
+        images, reconstructions : array-like of shape (n_images, n_features) or (n_images, ``*image_shape``)
         image_shape : tuple of int, default=None
             As in `from_estimator`.
         ax : matplotlib Axes, default=None
@@ -227,7 +227,7 @@ class SampleDisplay:
 
         Parameters
         ----------
-        images : array-like of shape (n_images, n_features) or (n_images, *image_shape)
+        images : array-like of shape (n_images, n_features) or (n_images, ``*image_shape``)
         image_shape : tuple of int, default=None
             As in `from_estimator`.
         row_names : sequence of str, default=None

@@ -21,15 +21,32 @@ class Likelihood(BaseEstimator, ABC):
 
     @abstractmethod
     def check(self, X):
-        """Raise ValueError if a cell of X (NaN aside) lies outside the support."""
+        """Raise ValueError if a cell of X (NaN aside) lies outside the support.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_rows, n_features)
+            In the units of the data; also rows that are scored later.
+        """
 
     @abstractmethod
     def build(self, X, sample_weight=None):
-        """Return the module of training data X of shape (n_rows, n_features): an `ObservationModel`."""
+        """Return the module that the decoder feeds, made for some training data.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_rows, n_features)
+            NaN where a cell is missing.
+        sample_weight : ndarray of shape (n_rows,), default=None
+
+        Returns
+        -------
+        model : ObservationModel
+        """
 
 
 class ObservationModel(nn.Module):
-    """p(x given z) of a table: location and scale, learned constants, and a `Likelihood`.
+    """Module of p(x given z): location and scale, learned constants, and a `Likelihood`.
 
     Parameters
     ----------

@@ -62,15 +62,52 @@ class Columnwise(Likelihood):
 
     @abstractmethod
     def log_prob(self, x, params, constants):
-        """Return the log-density of each cell in nats, shape (..., n_features)."""
+        """Return the log-density of each cell.
+
+        Parameters
+        ----------
+        x : Tensor of shape (..., n_features)
+            Cells, without NaN.
+        params : Tensor of shape (..., n_params, n_features)
+            What the decoder gives for each cell.
+        constants : Tensor of shape (n_constants, n_features)
+            What each column learns for itself.
+
+        Returns
+        -------
+        log_prob : Tensor of shape (..., n_features)
+            Nats.
+        """
 
     @abstractmethod
     def mean(self, params, constants):
-        """Return the expectation of each cell, shape (..., n_features)."""
+        """Return the expectation of each cell.
+
+        Parameters
+        ----------
+        params : Tensor of shape (..., n_params, n_features)
+        constants : Tensor of shape (n_constants, n_features)
+
+        Returns
+        -------
+        mean : Tensor of shape (..., n_features)
+        """
 
     @abstractmethod
     def sample(self, params, constants, generator):
-        """Draw each cell, shape (..., n_features)."""
+        """Draw each cell.
+
+        Parameters
+        ----------
+        params : Tensor of shape (..., n_params, n_features)
+        constants : Tensor of shape (n_constants, n_features)
+        generator : torch.Generator
+            The only source of chance.
+
+        Returns
+        -------
+        x : Tensor of shape (..., n_features)
+        """
 
 
 def _refuse(likelihood, X, wish, remedy):
@@ -101,7 +138,7 @@ def _smoothed_log_mean(mean):
 
 
 class Gaussian(Columnwise):
-    """Normal density; mean and, by default, sigma of each cell come from the decoder.
+    """Normal density; the mean of each cell comes from the decoder, and sigma is learned.
 
     A learned sigma balances reconstruction against KL without a weight to tune: Rybkin,
     Daniilidis and Levine (2020), sigma-VAE, arXiv:2006.13202.
@@ -204,7 +241,7 @@ class StudentT(Columnwise):
     Parameters
     ----------
     min_scale : float, default=1e-3
-        Smallest scale, in standard deviations of the column.
+        Soft floor of the scale, in standard deviations of a column.
     """
 
     name = "student_t"

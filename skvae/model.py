@@ -14,11 +14,15 @@ MAX_LOG_STD = 8.0  # posterior standard deviations stay within e^-8 ... e^8
 
 
 class Posterior:
-    """q(z given x) = N(mean, diag std^2), one for each of B rows.
+    """Normal density q(z given x) = N(mean, diag std^2), one for each of B rows.
+
+    Parameters
+    ----------
+    mean, log_std : Tensor of shape (B, K)
 
     Attributes
     ----------
-    mean, log_std, std : Tensor of shape (B, K)
+    std : Tensor of shape (B, K)
     """
 
     def __init__(self, mean, log_std):
@@ -45,7 +49,17 @@ class Posterior:
 
 
 def posterior_of(encoder, features):
-    """Return the `Posterior` that an encoder makes of what it sees, shape (B, in_features)."""
+    """Return the posteriors that an encoder makes of what it sees.
+
+    Parameters
+    ----------
+    encoder : nn.Module
+    features : Tensor of shape (B, in_features)
+
+    Returns
+    -------
+    posterior : Posterior
+    """
     mean, log_std = encoder(features).chunk(2, -1)
     # hardtanh is clamp with a backward pass of one kernel in place of six
     return Posterior(mean, F.hardtanh(log_std, -MAX_LOG_STD, MAX_LOG_STD))

@@ -10,6 +10,7 @@ from torch import nn
 
 __all__ = ["ACTIVATIONS", "MLP", "Conv"]
 
+#: What `activation` may be: names, and the layers of torch that they stand for.
 ACTIVATIONS = {
     "elu": nn.ELU,
     "gelu": nn.GELU,

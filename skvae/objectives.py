@@ -29,7 +29,13 @@ class Objective(BaseEstimator, ABC):
 
     @abstractmethod
     def check(self, beta):
-        """Raise ValueError for constants, or a weight of the KL term, that make no sense here."""
+        """Raise ValueError for constants, or a weight of the KL term, that make no sense here.
+
+        Parameters
+        ----------
+        beta : float
+            What the user gave as `beta`.
+        """
 
     @abstractmethod
     def __call__(self, terms, beta):
@@ -44,6 +50,11 @@ class Objective(BaseEstimator, ABC):
             The pieces of the bound, computed as they are asked for.
         beta : float
             Weight of the KL term at this step: below that of `check` during the warm-up.
+
+        Returns
+        -------
+        objective : Tensor of shape (B,)
+            Nats; higher is better.
         """
 
 
@@ -196,7 +207,7 @@ class MMD(Objective):
     - (alpha + strength - 1) MMD^2(q(z), p(z)): the InfoVAE of Zhao, Song and Ermon (2017),
     arXiv:1706.02262, `strength` being their lambda. At alpha = 1 no KL is left, and it is the
     WAE-MMD of Tolstikhin et al. (2018), arXiv:1711.01558, algorithm 2, with their kernel
-    c / (c + |z - z'|^2), c = 2 K for K components; `beta` must then be 1.
+    ``c / (c + |z - z'|^2)``, c = 2 K for K components; `beta` must then be 1.
 
     The squared maximum mean discrepancy is that of the draws of the batch from 256 of the prior,
     with the pairs of a draw and itself, so that a weight of 2 is two rows.
@@ -290,7 +301,7 @@ class DIP(Objective):
 
 
 class Autoencoder(Objective):
-    """log p(x given z) at the posterior mean: a plain autoencoder, for comparison.
+    """Maximise log p(x given z) at the posterior mean: a plain autoencoder, for comparison.
 
     No noise and no KL term, so nothing keeps the codes together: `sample` of such a model draws
     from a prior that it was never trained with.

@@ -48,7 +48,7 @@ class VAEOutlierDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
         The threshold: ``decision_function = score_samples - offset_``.
     n_features_in_ : int
         Columns of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Only if X has string column names.
 
     See Also

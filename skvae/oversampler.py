@@ -57,7 +57,7 @@ class VAEOverSampler(CallbackSupportMixin, BaseOverSampler):
         Number of new rows of each class.
     n_features_in_ : int
         Columns of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Only if X has string column names.
 
     See Also
@@ -103,6 +103,8 @@ class VAEOverSampler(CallbackSupportMixin, BaseOverSampler):
         X : array-like or DataFrame of shape (n_samples, n_features)
         y : array-like of shape (n_samples,)
             Classes.
+        **params : dict
+            Passed on to the `fit_resample` of imbalanced-learn's samplers.
 
         Returns
         -------

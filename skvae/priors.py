@@ -52,6 +52,10 @@ class Prior(BaseEstimator, ABC):
         rows : callable or None, default=None
             ``rows(n)`` returns what the encoder sees of n distinct training rows, or of all of
             them if there are fewer, shape (n, in_features).
+
+        Returns
+        -------
+        model : PriorModel
         """
 
 
@@ -64,22 +68,52 @@ class PriorModel(nn.Module, ABC):
 
     @abstractmethod
     def log_prob(self, z, y=None):
-        """Return log p(z given y) in nats, shape (...).
+        """Return the log-density of latent vectors.
 
         Parameters
         ----------
         z : Tensor of shape (..., latent_dim)
         y : Tensor of int, shape (B,), default=None
             Classes, where z has shape (..., B, latent_dim). None means any: log p(z).
+
+        Returns
+        -------
+        log_prob : Tensor of shape (...)
+            Nats.
         """
 
     @abstractmethod
     def sample(self, n_samples, generator, y=None):
-        """Draw z, shape (n_samples, latent_dim), of classes y of shape (n_samples,) or of any."""
+        """Draw latent vectors.
+
+        Parameters
+        ----------
+        n_samples : int
+        generator : torch.Generator
+            The only source of chance.
+        y : Tensor of int, shape (n_samples,), or None
+            Their classes. None means any.
+
+        Returns
+        -------
+        z : Tensor of shape (n_samples, latent_dim)
+        """
 
     @abstractmethod
     def kl_from(self, posterior, y=None):
-        """Return KL(q || p) of a `Posterior` in closed form, shape (B,), or None without one."""
+        """Return KL(q || p) in closed form, or None if there is none.
+
+        Parameters
+        ----------
+        posterior : Posterior
+            q(z given x) of B rows.
+        y : Tensor of int, shape (B,), or None
+            Their classes.
+
+        Returns
+        -------
+        kl : Tensor of shape (B,) or None
+        """
 
     def start(self, z, generator, y=None):
         """Go to where the rows are; by default stay.
@@ -394,7 +428,7 @@ class _FlowModel(PriorModel):
 
 
 class ByClass(PriorModel):
-    """p(z given y): a density for each class, and their mixture where the class is not known.
+    """Prior p(z given y): a density for each class, and their mixture where the class is not known.
 
     Parameters
     ----------
@@ -474,6 +508,10 @@ def by_class(spec, shares, latent_dim, encode=None, rows=None):
         As in `Prior.build`.
     rows : sequence of callable or None, default=None
         As in `Prior.build`, those of each class.
+
+    Returns
+    -------
+    model : ByClass
     """
     rows = [None] * len(shares) if rows is None else rows
     models = [spec.build(latent_dim, encode, some) for some in rows]
