@@ -12,6 +12,8 @@ from .transformer import VAETransformer
 
 __all__ = ["export_onnx"]
 
+MAX_ROWS = 1 << 40  # torch 2.6 would else find that not all numbers of rows are allowed
+
 
 def export_onnx(estimator, path, part="encoder"):
     """Write the encoder or the decoder of a fitted `VAETransformer` as an ONNX file.
@@ -75,7 +77,7 @@ def _convert(module, source, targets):
             verbose=False,
             input_names=[source],
             output_names=targets,
-            dynamic_shapes=({0: torch.export.Dim("rows")},),
+            dynamic_shapes=({0: torch.export.Dim("rows", max=MAX_ROWS)},),
         )
     return program.model_proto
 

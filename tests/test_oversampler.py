@@ -339,7 +339,7 @@ def mixed_table(n=60):
             "boolean": pd.array(rng.random(n) > 0.5, dtype="boolean"),
             "category": pd.Categorical(rng.choice(["u", "v"], n), categories=["w", "v", "u"], ordered=True),
             "string": rng.choice(["x", "y"], n),
-            "object": pd.Series(rng.choice(["x", "y"], n), dtype=object),
+            "object": rng.choice(["x", "y"], n).astype(object),
             "time": pd.Timestamp("2020-01-01") + pd.to_timedelta(rng.integers(0, 999, n), unit="h"),
         },
         index=np.arange(n) + 1000,
