@@ -43,7 +43,7 @@ if find_spec("imblearn"):
 __version__ = "0.1.0"
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> type:
     if name == "VAEOverSampler":  # derives from a class of imbalanced-learn, which is optional
         from .oversampler import VAEOverSampler
 

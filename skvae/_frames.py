@@ -63,7 +63,7 @@ def _rebuild_pandas(name, parts, pandas):
     if name == "Timestamp":
         count, unit, zone = parts
         moment = pandas.Timestamp(_moment(count, unit, "datetime64"))
-        return moment if zone is None else moment.tz_localize("UTC").tz_convert(_zone(zone))
+        return moment if zone is None else moment.tz_localize("UTC").tz_convert(str(_zone(zone)))
     if name == "Timedelta":
         return pandas.Timedelta(_moment(*parts, "timedelta64"))
     if name == "RangeIndex":
@@ -87,7 +87,9 @@ def _pandas_dtype(text, pandas):
     if match is None:
         raise ValueError(f"the type {text!r} of pandas is not known")
     if match["zone"]:
-        return pandas.DatetimeTZDtype(match["unit"], _zone(match["zone"]))
+        return pandas.DatetimeTZDtype(match["unit"], str(_zone(match["zone"])))  # in pandas' own kind of zone
+    if text == "str" and int(pandas.__version__.split(".")[0]) < 3:  # which has no such type
+        return np.dtype(object)
     return pandas.api.types.pandas_dtype(text)
 
 

@@ -3,6 +3,7 @@
 import os
 import platform
 import sys
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 
 import torch
@@ -29,7 +30,7 @@ def show_versions() -> None:
     System:
               python: 3...
     """
-    sections: dict[str, dict] = {
+    sections: dict[str, Mapping[str, object]] = {
         "System": system_info(),
         "Python dependencies": package_versions(),
         "torch": torch_info(),

@@ -5,6 +5,7 @@ fits inside by themselves. ``estimator.set_callbacks(ProgressBar()).fit(X)``.
 """
 
 from threading import Lock
+from typing import Any, Literal
 from uuid import UUID
 
 from ._compat import CallbackSupportMixin, callback_transport
@@ -45,7 +46,14 @@ class EarlyStopping:
     True
     """
 
-    def __init__(self, monitor="loss", *, n_iter_no_change=10, tol=1e-4, max_propagation_depth=None):
+    def __init__(
+        self,
+        monitor: Literal["loss", "validation_loss"] = "loss",
+        *,
+        n_iter_no_change: int = 10,
+        tol: float = 1e-4,
+        max_propagation_depth: int | None = None,
+    ) -> None:
         if monitor not in ("loss", "validation_loss"):
             raise ValueError(f"Got monitor={monitor!r}; expected 'loss' or 'validation_loss'.")
         self.monitor = monitor
@@ -53,16 +61,16 @@ class EarlyStopping:
         self.tol = tol
         self.max_propagation_depth = max_propagation_depth
 
-    def setup(self, estimator, context):
+    def setup(self, estimator: Any, context: Any) -> None:
         """Do nothing: all that is needed is in `history_`, so many fits can share a callback."""
 
-    def teardown(self, estimator, context):
+    def teardown(self, estimator: Any, context: Any) -> None:
         """Do nothing."""
 
-    def on_fit_task_begin(self, estimator, context):
+    def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
         """Do nothing."""
 
-    def on_fit_task_end(self, estimator, context):
+    def on_fit_task_end(self, estimator: Any, context: Any) -> bool:
         """Return whether to stop, after an epoch of a `VAETransformer`."""
         if not is_epoch(estimator, context):
             return False
@@ -79,7 +87,7 @@ class EarlyStopping:
         ][-context.task_id - 1 :]  # of this fit, should it go on from another
         return self._has_stalled(losses)
 
-    def _has_stalled(self, losses):
+    def _has_stalled(self, losses: list[float]) -> bool:
         best, since = float("inf"), 0
         for loss in losses:
             since += 1
@@ -119,22 +127,22 @@ class LossMonitor:
     20
     """
 
-    def __init__(self, *, max_propagation_depth=None):
+    def __init__(self, *, max_propagation_depth: int | None = None) -> None:
         self.max_propagation_depth = max_propagation_depth
-        self.data = []
+        self.data: list[dict[str, Any]] = []
         # open before a fit begins: the copies in worker processes must know where to send
         self._handle = callback_transport().open_listener(self.data.append, owner=self)
 
-    def setup(self, estimator, context):
+    def setup(self, estimator: Any, context: Any) -> None:
         """Do nothing: the log goes on from one fit to the next."""
 
-    def teardown(self, estimator, context):
+    def teardown(self, estimator: Any, context: Any) -> None:
         """Do nothing."""
 
-    def on_fit_task_begin(self, estimator, context):
+    def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
         """Do nothing."""
 
-    def on_fit_task_end(self, estimator, context):
+    def on_fit_task_end(self, estimator: Any, context: Any) -> None:
         """Log an epoch of a `VAETransformer`."""
         if is_epoch(estimator, context):
             row = {
@@ -145,11 +153,11 @@ class LossMonitor:
             figures = {name: values[-1] for name, values in estimator.history_.items()}
             callback_transport().send(self._handle, row | figures)
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         # a copy: workers may send rows while this one is being pickled
         return {**vars(self), "data": list(self.data)}
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         transport = callback_transport()
         if not transport.can_reuse_listener(self._handle):  # not in a worker
@@ -188,28 +196,28 @@ class ProgressBar:
     VAETransformer fit  ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━  50/50  bound -2.87  0:00:00
     """
 
-    def __init__(self, *, max_propagation_depth=None):
+    def __init__(self, *, max_propagation_depth: int | None = None) -> None:
         _import_rich()
         self.max_propagation_depth = max_propagation_depth
-        self._handles = {}  # by run, for one callback may serve many at a time
+        self._handles: dict[UUID, Any] = {}  # by run, for one callback may serve many at a time
 
-    def setup(self, estimator, context):
+    def setup(self, estimator: Any, context: Any) -> None:
         """Open the display of a run."""
         display = _DISPLAYS[context.root_uuid] = _Display()
         self._handles[context.root_uuid] = callback_transport().open_listener(display.update)
 
-    def teardown(self, estimator, context):
+    def teardown(self, estimator: Any, context: Any) -> None:
         """Close the display of a run."""
         callback_transport().close_listener(self._handles.pop(context.root_uuid))
         _DISPLAYS.pop(context.root_uuid).close()
 
-    def on_fit_task_begin(self, estimator, context):
+    def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
         """Show a line for a task with parts."""
         if context.max_subtasks != 0:
             name = f"{context.estimator_name} {context.task_name}"
             self._send(context, {"name": name, "total": context.max_subtasks})
 
-    def on_fit_task_end(self, estimator, context):
+    def on_fit_task_end(self, estimator: Any, context: Any) -> None:
         """Count a part of a task, with the bound if it is an epoch."""
         message = {}
         if is_epoch(estimator, context):
@@ -217,7 +225,7 @@ class ProgressBar:
             message["bound"] = history["reconstruction"][-1] - history["kl"][-1]
         self._send(context, message)
 
-    def _send(self, context, message):
+    def _send(self, context: Any, message: dict[str, Any]) -> None:
         callback_transport().send(self._handles[context.root_uuid], {"path": path_of(context), **message})
 
 
@@ -229,10 +237,10 @@ _DISPLAYS: dict[
 class _Display:
     """Lines of rich, one a task that has parts."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         progress = _import_rich()
-        self.lines = {}
-        self.n_done = {}
+        self.lines: dict[tuple[int, ...], Any] = {}
+        self.n_done: dict[tuple[int, ...], int] = {}
         self.lock = Lock()  # each worker process has a thread here that brings its messages
         self.progress = progress.Progress(
             progress.TextColumn("{task.description}"),
@@ -243,7 +251,7 @@ class _Display:
         )
         self.progress.start()
 
-    def update(self, message):
+    def update(self, message: dict[str, Any]) -> None:
         """Take in that a task began, or ended."""
         with self.lock:
             if "name" in message:
@@ -251,7 +259,7 @@ class _Display:
             else:
                 self.end(message["path"], message.get("bound"))
 
-    def begin(self, path, name, total):
+    def begin(self, path: tuple[int, ...], name: str, total: int | None) -> None:
         """Add a line, in place of those of tasks at its depth that have ended."""
         for other in [other for other in self.lines if len(other) >= len(path) and other not in self.n_done]:
             self.progress.remove_task(self.lines.pop(other))
@@ -259,7 +267,7 @@ class _Display:
         self.lines[path] = self.progress.add_task(name, total=total, bound="")
         self.n_done[path] = 0
 
-    def end(self, path, bound):
+    def end(self, path: tuple[int, ...], bound: float | None) -> None:
         """Fill the line of a task, and count the task in that of its parent."""
         if path in self.n_done:
             n_done = self.n_done.pop(path)
@@ -270,25 +278,25 @@ class _Display:
             fields = {} if bound is None else {"bound": f"bound {bound:.4g}"}
             self.progress.update(self.lines[parent], completed=self.n_done[parent], **fields)
 
-    def close(self):
+    def close(self) -> None:
         """Leave the last state on the screen."""
         self.progress.stop()
 
 
-def is_epoch(estimator, context):
+def is_epoch(estimator: Any, context: Any) -> bool:
     """Whether a task is an epoch of ours."""
     return isinstance(estimator, VAETransformer) and context.task_name == "epoch"
 
 
-def path_of(context):
+def path_of(context: Any) -> tuple[int, ...]:
     """Return the numbers of a task and of those it is a part of, from the outermost on."""
-    path = ()
+    path: tuple[int, ...] = ()
     while context is not None:
         path, context = (context.task_id, *path), context.parent
     return path
 
 
-def _import_rich():
+def _import_rich() -> Any:
     try:
         from rich import progress
     except ImportError as error:

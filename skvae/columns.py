@@ -29,12 +29,12 @@ ID_ROWS, ID_SHARE = 50, 0.95  # rows from which on a text column with more disti
 SHOWN = 20  # names or levels in an error
 
 
-def is_frame(X):
+def is_frame(X: Any) -> Any:
     """Whether X is a pandas or polars DataFrame."""
     return library_of(X) is not None
 
 
-def is_table(X):
+def is_table(X: Any) -> Any:
     """Whether X is a DataFrame that is more than an array with names: not all columns are numbers."""
     return is_frame(X) and any(series.kind != "number" for series in _read(X))
 
@@ -65,14 +65,14 @@ class Column:
     name: Hashable
     kind: str
     dtype: Any
-    levels: tuple = ()
+    levels: tuple[Any, ...] = ()
     whole: bool = False
     origin: int = 0
     empty: bool = False
     hole: Any = None
 
     @classmethod
-    def learn(cls, series, chosen):
+    def learn(cls, series: Any, chosen: Any) -> Any:
         """Return what a series is; one that was `chosen` has levels, whatever its type."""
         kind, missing = series.kind, series.missing
         column = cls(
@@ -92,7 +92,7 @@ class Column:
             return replace(column, origin=int(np.floor(np.nanmin(series.seconds()))))
         return column
 
-    def encode(self, series):
+    def encode(self, series: Any) -> Any:
         """Return the values of a series of the same kind as numbers, NaN where missing or unknown."""
         missing = series.missing
         if self.empty or missing.all():
@@ -108,13 +108,13 @@ class Column:
             raise self._refusal(series)
         return series.seconds(self.origin) if self.kind in TIMES else _finite(series)
 
-    def _refusal(self, series):
+    def _refusal(self, series: Any) -> Any:
         return ValueError(
             f"Got column {self.name!r} of X with dtype {series.data.dtype}; expected {self.dtype}, a "
             f"{self.kind}, as in fit."
         )
 
-    def decode(self, values, library):
+    def decode(self, values: Any, library: Any) -> Any:
         """Return numbers as a column of a library."""
         values = np.full(len(values), np.nan) if self.empty else values
         missing = np.isnan(values)
@@ -156,7 +156,7 @@ class Table:
     columns : list of Column
     """
 
-    def __init__(self, X, categorical_features="auto"):
+    def __init__(self, X: Any, categorical_features: Any = "auto") -> None:
         self.library = library_of(X)
         columns = _read(X)
         names = [series.name for series in columns]
@@ -169,16 +169,16 @@ class Table:
         self.columns = [Column.learn(series, i in chosen) for i, series in enumerate(columns)]
 
     @property
-    def n_levels(self):
+    def n_levels(self) -> Any:
         """Number of levels of each column, 0 for numbers."""
         return tuple(max(1, len(c.levels)) if c.kind == "level" else 0 for c in self.columns)
 
     @property
-    def names(self):
+    def names(self) -> Any:
         """Names of the columns."""
         return [c.name for c in self.columns]
 
-    def encode(self, X):
+    def encode(self, X: Any) -> Any:
         """Return the matrix of a table of the same columns, float64 of shape (n_rows, n_columns)."""
         columns = _read(X)
         names = [series.name for series in columns]
@@ -191,7 +191,7 @@ class Table:
             matrix[:, j] = column.encode(series)
         return matrix
 
-    def encode_value(self, place, value):
+    def encode_value(self, place: Any, value: Any) -> Any:
         """Return a value of a column as a number, NaN if it is missing."""
         column = self.columns[place]
         problem = f"Got {value!r} for column {column.name!r}; expected "
@@ -215,7 +215,7 @@ class Table:
             raise ValueError(problem) from error
         return float(column.encode(read_series(series, column.name))[0])
 
-    def refuse_unknown(self, X, matrix):
+    def refuse_unknown(self, X: Any, matrix: Any) -> None:
         """Raise if a cell of X has a value that its row in the matrix lacks: a level never seen."""
         for j, (column, series) in enumerate(zip(self.columns, _read(X), strict=True)):
             unknown = np.flatnonzero(np.isnan(matrix[:, j]) & ~series.missing)
@@ -226,7 +226,7 @@ class Table:
                     f"seen; expected one of {list(column.levels[:SHOWN])!r}, or a missing cell."
                 )
 
-    def wrap(self, values, index=None, whole=True):
+    def wrap(self, values: Any, index: Any = None, whole: Any = True) -> Any:
         """Return a matrix as a table of the kind that was learned; `index` is for pandas."""
         columns = [column.decode(values[:, j], self.library) for j, column in enumerate(self.columns)]
         if self.library is None:
@@ -237,7 +237,7 @@ class Table:
         return X
 
 
-def _read(X):
+def _read(X: Any) -> Any:
     """Return the columns of a table."""
     if not is_frame(X):
         X = check_array(
@@ -250,7 +250,7 @@ def _read(X):
     return [read_series(by_place[:, i], name) for i, name in enumerate(X.columns)]
 
 
-def _tell_names(names, expected):
+def _tell_names(names: Any, expected: Any) -> Any:
     missing = [name for name in expected if name not in names]
     new = [name for name in names if name not in expected]
     if missing or new:
@@ -261,7 +261,7 @@ def _tell_names(names, expected):
     return f"Got X with columns in another order than in fit; expected {expected[:SHOWN]!r}. Select them so."
 
 
-def _find_columns(chosen, names):
+def _find_columns(chosen: Any, names: Any) -> Any:
     """Return the places of columns that a mask, places or names tell."""
     if isinstance(chosen, str) and chosen == "auto":
         return set()
@@ -287,7 +287,7 @@ def _find_columns(chosen, names):
     return places
 
 
-def _refuse_id(name, levels, n_seen):
+def _refuse_id(name: Any, levels: Any, n_seen: Any) -> None:
     if levels and isinstance(levels[0], str) and n_seen >= ID_ROWS and len(levels) > ID_SHARE * n_seen:
         raise ValueError(
             f"Got column {name!r} of X with {len(levels)} different texts in {n_seen} cells, nearly one for "
@@ -295,7 +295,7 @@ def _refuse_id(name, levels, n_seen):
         )
 
 
-def _finite(series):
+def _finite(series: Any) -> Any:
     """Return the values of a column of numbers, or raise if a float cannot be any of them."""
     values = series.numbers()
     if np.isinf(values).any():

@@ -1,19 +1,26 @@
 """Encoder and decoder as ONNX files, which run without Python and torch."""
 
 import copy
+import os
 import warnings
+from typing import Any, Literal
 
 import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from ._files import write_file
+from .model import VAE
 from .transformer import VAETransformer
 
 __all__ = ["export_onnx"]
 
+MAX_ROWS = 1 << 40  # torch 2.6 would else find that not all numbers of rows are allowed
 
-def export_onnx(estimator, path, part="encoder"):
+
+def export_onnx(
+    estimator: VAETransformer, path: str | os.PathLike[str], part: Literal["encoder", "decoder"] = "encoder"
+) -> None:
     """Write the encoder or the decoder of a fitted `VAETransformer` as an ONNX file.
 
     Both compute in float32, for any number of rows.
@@ -56,7 +63,7 @@ def export_onnx(estimator, path, part="encoder"):
     write_file(path, _convert(module, source, targets).SerializeToString())
 
 
-def _convert(module, source, targets):
+def _convert(module: Any, source: Any, targets: Any) -> Any:
     """Return the ONNX model of a module that maps any number of rows of `n_features` values."""
     try:
         import onnx  # noqa: F401 -- torch names only one of the two if it lacks both
@@ -75,31 +82,35 @@ def _convert(module, source, targets):
             verbose=False,
             input_names=[source],
             output_names=targets,
-            dynamic_shapes=({0: torch.export.Dim("rows")},),
+            dynamic_shapes=({0: torch.export.Dim("rows", max=MAX_ROWS)},),
         )
-    return program.model_proto
+    return program.model_proto  # type: ignore[union-attr]  # None comes without dynamo
 
 
 class _Encoder(nn.Module):
-    def __init__(self, vae, order):
+    order: torch.Tensor
+
+    def __init__(self, vae: VAE, order: torch.Tensor) -> None:
         super().__init__()
         self.vae = vae
         self.register_buffer("order", order)
         self.n_features = vae.likelihood.n_features
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         posterior = self.vae.encode(self.vae.likelihood.standardize(x))
         return posterior.mean[:, self.order], posterior.std[:, self.order]
 
 
 class _Decoder(nn.Module):
-    def __init__(self, vae, order):
+    order: torch.Tensor
+
+    def __init__(self, vae: VAE, order: torch.Tensor) -> None:
         super().__init__()
         self.vae = vae
         self.register_buffer("order", torch.argsort(order))
         self.n_features = len(order)
 
-    def forward(self, z):
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
         return self.vae.decode(z[:, self.order])
 
 

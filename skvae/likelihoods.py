@@ -7,6 +7,7 @@ looks at the training data and returns an `ObservationModel`, the module that th
 import math
 from abc import abstractmethod
 from numbers import Real
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from ._arrays import moments, row_chunks
 from ._mixed import Mixed
 from ._observation import Likelihood, ObservationModel
 from ._random import standard_gamma
+from ._typing import Array
 
 __all__ = [
     "Bernoulli",
@@ -61,7 +63,7 @@ class Columnwise(Likelihood):
     dynamic = False
 
     @abstractmethod
-    def log_prob(self, x, params, constants):
+    def log_prob(self, x: torch.Tensor, params: torch.Tensor, constants: Any) -> torch.Tensor:
         """Return the log-density of each cell.
 
         Parameters
@@ -80,7 +82,7 @@ class Columnwise(Likelihood):
         """
 
     @abstractmethod
-    def mean(self, params, constants):
+    def mean(self, params: torch.Tensor, constants: Any) -> torch.Tensor:
         """Return the expectation of each cell.
 
         Parameters
@@ -94,7 +96,7 @@ class Columnwise(Likelihood):
         """
 
     @abstractmethod
-    def sample(self, params, constants, generator):
+    def sample(self, params: torch.Tensor, constants: Any, generator: torch.Generator) -> torch.Tensor:
         """Draw each cell.
 
         Parameters
@@ -110,29 +112,29 @@ class Columnwise(Likelihood):
         """
 
 
-def _refuse(likelihood, X, wish, remedy):
+def _refuse(likelihood: Any, X: Array, wish: Any, remedy: Any) -> None:
     low, high = np.nanmin(X), np.nanmax(X)
     raise ValueError(
         f"Got likelihood={likelihood.name!r} with X in [{low:.6g}, {high:.6g}]; expected {wish}. {remedy}"
     )
 
 
-def _first(params):
+def _first(params: torch.Tensor) -> Any:
     """Return the first parameter of each column; of one alone by a view that backward can undo."""
     return params.squeeze(-2) if params.shape[-2] == 1 else params[..., 0, :]
 
 
-def _check_positive(value, name):
-    if not isinstance(value, Real) or not value > 0:
+def _check_positive(value: Any, name: Any) -> None:
+    if not isinstance(value, Real) or not float(value) > 0:
         raise ValueError(f"Got {name}={value!r}; expected a number above 0.")
 
 
-def _any(X, predicate):
+def _any(X: Array, predicate: Any) -> Any:
     """Whether a predicate holds anywhere, looked at in chunks. NaN must make it false."""
     return any(bool(predicate(X[rows]).any()) for rows in row_chunks(*X.shape))
 
 
-def _smoothed_log_mean(mean):
+def _smoothed_log_mean(mean: Any) -> Any:
     """Logarithm of column means of counts, kept finite where a column is all zero or missing."""
     return np.log(np.maximum(np.nan_to_num(mean), 1e-3))
 
@@ -156,24 +158,26 @@ class Gaussian(Columnwise):
     name = "gaussian"
     standardized = True
 
-    def __init__(self, sigma="feature", min_sigma=0.01):
+    def __init__(
+        self, sigma: float | Literal["cell", "feature", "shared"] = "feature", min_sigma: float = 0.01
+    ) -> None:
         self.sigma = sigma
         self.min_sigma = min_sigma
 
-    def check(self, X):
+    def check(self, X: Array) -> None:
         """Accept any real number; check the hyper-parameters."""
         if self.sigma not in ("cell", "feature", "shared"):
             raise ValueError(f"Got sigma={self.sigma!r}; expected 'cell', 'feature' or 'shared'.")
         _check_positive(self.min_sigma, "min_sigma")
 
-    def build(self, X, sample_weight=None):
+    def build(self, X: Array, sample_weight: Array | None = None) -> ObservationModel:
         """Standardise the columns and start from sigma 0.5."""
         n_params = 2 if self.sigma == "cell" else 1
         return ObservationModel(
             self, *moments(X, sample_weight), n_params=n_params, constants=[math.log(0.5)]
         )
 
-    def log_sigma(self, params, constants):
+    def log_sigma(self, params: torch.Tensor, constants: Any) -> Any:
         """Return log sigma in standardised units; it broadcasts to the cells."""
         log_sigma = constants[0].mean() if self.sigma == "shared" else constants[0]
         if self.sigma == "cell":
@@ -181,31 +185,31 @@ class Gaussian(Columnwise):
         floor = math.log(self.min_sigma)
         return floor + F.softplus(log_sigma - floor)
 
-    def log_prob(self, x, params, constants):
+    def log_prob(self, x: torch.Tensor, params: torch.Tensor, constants: Any) -> torch.Tensor:
         """Return log N(x; mean, sigma^2)."""
         log_sigma = self.log_sigma(params, constants)
         return (x - _first(params)).mul(torch.exp(-log_sigma)).square().mul(-0.5) - (
             log_sigma + 0.5 * LOG_2PI
         )
 
-    def fit_constants(self, squares):
+    def fit_constants(self, squares: Any) -> Any:
         """Return the constants that make sigma^2 the mean squared residual of each column."""
         floor = math.log(self.min_sigma)
         above = (0.5 * torch.log(squares) - floor).clamp(min=1e-3)
         return (floor + torch.log(torch.expm1(above)))[None]
 
-    def row_log_prob(self, x, params, constants):
+    def row_log_prob(self, x: torch.Tensor, params: torch.Tensor, constants: Any) -> Any:
         """Return the sum of `log_prob` over the columns, by a third of the kernels."""
         mean, log_sigma = _first(params), self.log_sigma(params, constants)
         if log_sigma.ndim < 2:  # shared by all rows
             log_sigma = log_sigma.expand(mean.shape[-1:])
         return _GaussianRows.apply(x, mean, log_sigma)
 
-    def mean(self, params, constants):
+    def mean(self, params: torch.Tensor, constants: Any) -> torch.Tensor:
         """Return the decoder's output itself."""
         return _first(params)
 
-    def sample(self, params, constants, generator):
+    def sample(self, params: torch.Tensor, constants: Any, generator: torch.Generator) -> torch.Tensor:
         """Add noise of standard deviation sigma."""
         mean = _first(params)
         noise = torch.randn(mean.shape, generator=generator, dtype=mean.dtype, device=mean.device)
@@ -216,7 +220,7 @@ class _GaussianRows(torch.autograd.Function):
     """`Gaussian.log_prob` of complete rows, summed over their columns, by fewer kernels."""
 
     @staticmethod
-    def forward(ctx, x, mean, log_sigma):
+    def forward(ctx: Any, x: torch.Tensor, mean: Any, log_sigma: Any) -> Any:
         precision = torch.exp(-log_sigma)
         standard = (x - mean).mul_(precision)
         ctx.save_for_backward(standard, precision)
@@ -225,7 +229,7 @@ class _GaussianRows(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Any) -> Any:
         standard, precision = ctx.saved_tensors
         grad = grad.unsqueeze(-1)
         scaled = standard * grad
@@ -247,22 +251,22 @@ class StudentT(Columnwise):
     name = "student_t"
     standardized = True
 
-    def __init__(self, min_scale=1e-3):
+    def __init__(self, min_scale: float = 1e-3) -> None:
         self.min_scale = min_scale
 
-    def check(self, X):
+    def check(self, X: Array) -> None:
         """Accept any real number; check the hyper-parameters."""
         _check_positive(self.min_scale, "min_scale")
 
-    def build(self, X, sample_weight=None):
+    def build(self, X: Array, sample_weight: Array | None = None) -> ObservationModel:
         """Standardise the columns and start from scale 1 and 5 degrees of freedom."""
         return ObservationModel(self, *moments(X, sample_weight), constants=[0.0, math.log(math.expm1(3.0))])
 
-    def _scale_and_df(self, constants):
+    def _scale_and_df(self, constants: Any) -> Any:
         floor = math.log(self.min_scale)
         return floor + F.softplus(constants[0] - floor), 2.0 + F.softplus(constants[1])
 
-    def log_prob(self, x, params, constants):
+    def log_prob(self, x: torch.Tensor, params: torch.Tensor, constants: Any) -> torch.Tensor:
         """Return the log-density of location + scale * t(df)."""
         log_scale, df = self._scale_and_df(constants)
         standard = (x - _first(params)) * torch.exp(-log_scale)
@@ -270,11 +274,11 @@ class StudentT(Columnwise):
         constant = constant - 0.5 * torch.log(df * math.pi) - log_scale
         return constant - 0.5 * (df + 1) * torch.log1p(standard.square() / df)
 
-    def mean(self, params, constants):
+    def mean(self, params: torch.Tensor, constants: Any) -> torch.Tensor:
         """Return the location, which is the decoder's output."""
         return _first(params)
 
-    def sample(self, params, constants, generator):
+    def sample(self, params: torch.Tensor, constants: Any, generator: torch.Generator) -> torch.Tensor:
         """Draw by the polar method of Bailey (1994), doi:10.2307/2153537."""
         log_scale, df = self._scale_and_df(constants)
         mean = _first(params)
@@ -297,10 +301,10 @@ class Bernoulli(Columnwise):
 
     name = "bernoulli"
 
-    def __init__(self, dynamic=False):
+    def __init__(self, dynamic: bool = False) -> None:
         self.dynamic = dynamic
 
-    def check(self, X):
+    def check(self, X: Array) -> None:
         """Accept 0 and 1, or all between with `dynamic`."""
         if self.dynamic:
             if _any(X, lambda x: (x < 0) | (x > 1)):
@@ -314,22 +318,22 @@ class Bernoulli(Columnwise):
                 "likelihood='continuous_bernoulli', else likelihood='gaussian'.",
             )
 
-    def build(self, X, sample_weight=None):
+    def build(self, X: Array, sample_weight: Array | None = None) -> ObservationModel:
         """Centre the columns for the encoder and start at their logits."""
         mean, std = moments(X, sample_weight)
         p = np.clip(np.nan_to_num(mean, nan=0.5), 1e-3, 1 - 1e-3)
         return ObservationModel(self, mean, np.where(std > 0, 1.0, 0.0), offset=np.log(p / (1 - p))[None])
 
-    def log_prob(self, x, params, constants):
+    def log_prob(self, x: torch.Tensor, params: torch.Tensor, constants: Any) -> torch.Tensor:
         """Return x log p + (1 - x) log(1 - p)."""
         logits = _first(params)
         return -F.binary_cross_entropy_with_logits(logits, x.expand_as(logits), reduction="none")
 
-    def mean(self, params, constants):
+    def mean(self, params: torch.Tensor, constants: Any) -> torch.Tensor:
         """Return the probabilities of 1."""
         return torch.sigmoid(_first(params))
 
-    def sample(self, params, constants, generator):
+    def sample(self, params: torch.Tensor, constants: Any, generator: torch.Generator) -> torch.Tensor:
         """Draw zeros and ones."""
         return torch.bernoulli(torch.sigmoid(_first(params)), generator=generator)
 
@@ -343,17 +347,17 @@ class ContinuousBernoulli(Columnwise):
 
     name = "continuous_bernoulli"
 
-    def check(self, X):
+    def check(self, X: Array) -> None:
         """Accept values in [0, 1]."""
         if _any(X, lambda x: (x < 0) | (x > 1)):
             _refuse(self, X, "values in [0, 1]", "Scale X or use likelihood='gaussian'.")
 
-    def build(self, X, sample_weight=None):
+    def build(self, X: Array, sample_weight: Array | None = None) -> ObservationModel:
         """Centre the columns for the encoder."""
         mean, std = moments(X, sample_weight)
         return ObservationModel(self, mean, np.where(std > 0, 1.0, 0.0))
 
-    def log_prob(self, x, params, constants):
+    def log_prob(self, x: torch.Tensor, params: torch.Tensor, constants: Any) -> torch.Tensor:
         """Return eta x - log((e^eta - 1) / eta)."""
         eta = _first(params)
         half = 0.5 * eta
@@ -365,14 +369,14 @@ class ContinuousBernoulli(Columnwise):
         )
         return eta * x - half - log_ratio
 
-    def mean(self, params, constants):
+    def mean(self, params: torch.Tensor, constants: Any) -> torch.Tensor:
         """Return 1 / (1 - e^-eta) - 1 / eta."""
         eta = _first(params)
         small = eta.abs() < 0.1
         safe = torch.where(small, 1.0, eta)
         return torch.where(small, 0.5 + eta / 12 - eta**3 / 720, -1 / torch.expm1(-safe) - 1 / safe)
 
-    def sample(self, params, constants, generator):
+    def sample(self, params: torch.Tensor, constants: Any, generator: torch.Generator) -> torch.Tensor:
         """Invert the distribution function, mirrored so that no exponential overflows."""
         eta = _first(params)
         u = torch.rand(eta.shape, generator=generator, dtype=eta.dtype, device=eta.device)
@@ -382,7 +386,7 @@ class ContinuousBernoulli(Columnwise):
         return torch.where(small, u, torch.where(eta > 0, 1 - x, x)).clamp(0.0, 1.0)
 
 
-def _check_counts(likelihood, X):
+def _check_counts(likelihood: Any, X: Array) -> None:
     if _any(X, lambda x: (x < 0) | ((x != np.floor(x)) & ~np.isnan(x))):
         _refuse(likelihood, X, "whole numbers from 0 on", "Use likelihood='gaussian' for measurements.")
 
@@ -392,24 +396,24 @@ class Poisson(Columnwise):
 
     name = "poisson"
 
-    def check(self, X):
+    def check(self, X: Array) -> None:
         """Accept whole numbers from 0 on."""
         _check_counts(self, X)
 
-    def build(self, X, sample_weight=None):
+    def build(self, X: Array, sample_weight: Array | None = None) -> ObservationModel:
         """Show log(1 + x), standardised, to the encoder and start at the average rates."""
         return _count_model(self, X, sample_weight)
 
-    def log_prob(self, x, params, constants):
+    def log_prob(self, x: torch.Tensor, params: torch.Tensor, constants: Any) -> torch.Tensor:
         """Return x log(rate) - rate - log x!."""
         log_rate = _first(params).clamp(max=MAX_LOG_RATE)
         return x * log_rate - torch.exp(log_rate) - torch.lgamma(x + 1)
 
-    def mean(self, params, constants):
+    def mean(self, params: torch.Tensor, constants: Any) -> torch.Tensor:
         """Return the rates."""
         return torch.exp(_first(params).clamp(max=MAX_LOG_RATE))
 
-    def sample(self, params, constants, generator):
+    def sample(self, params: torch.Tensor, constants: Any, generator: torch.Generator) -> torch.Tensor:
         """Draw counts."""
         return torch.poisson(self.mean(params, constants), generator=generator)
 
@@ -422,15 +426,15 @@ class NegativeBinomial(Columnwise):
 
     name = "negative_binomial"
 
-    def check(self, X):
+    def check(self, X: Array) -> None:
         """Accept whole numbers from 0 on."""
         _check_counts(self, X)
 
-    def build(self, X, sample_weight=None):
+    def build(self, X: Array, sample_weight: Array | None = None) -> ObservationModel:
         """Show log(1 + x), standardised, to the encoder; start at the averages and r = 1."""
         return _count_model(self, X, sample_weight, constants=[0.0])
 
-    def log_prob(self, x, params, constants):
+    def log_prob(self, x: torch.Tensor, params: torch.Tensor, constants: Any) -> torch.Tensor:
         """Return the log-mass of the gamma-Poisson mixture."""
         log_mean = _first(params).clamp(max=MAX_LOG_RATE)
         log_r = constants[0].clamp(-10.0, 10.0)
@@ -439,18 +443,18 @@ class NegativeBinomial(Columnwise):
         choose = torch.lgamma(x + r) - torch.lgamma(r) - torch.lgamma(x + 1)
         return choose - r * F.softplus(odds) - x * F.softplus(-odds)
 
-    def mean(self, params, constants):
+    def mean(self, params: torch.Tensor, constants: Any) -> torch.Tensor:
         """Return the means."""
         return torch.exp(_first(params).clamp(max=MAX_LOG_RATE))
 
-    def sample(self, params, constants, generator):
+    def sample(self, params: torch.Tensor, constants: Any, generator: torch.Generator) -> torch.Tensor:
         """Draw a gamma rate, then a Poisson count."""
         mean = self.mean(params, constants)
         r = torch.exp(constants[0].clamp(-10.0, 10.0)).expand_as(mean)
         return torch.poisson(standard_gamma(r.contiguous(), generator) * mean / r, generator=generator)
 
 
-def _count_model(likelihood, X, sample_weight, constants=()):
+def _count_model(likelihood: Any, X: Array, sample_weight: Array | None, constants: Any = ()) -> Any:
     mean, _ = moments(X, sample_weight)
     location, scale = moments(X, sample_weight, np.log1p)
     offset = _smoothed_log_mean(mean)[None]
@@ -466,11 +470,11 @@ class Categorical(Columnwise):
 
     name = "categorical"
 
-    def check(self, X):
+    def check(self, X: Array) -> None:
         """Accept whole numbers from 0 on."""
         _check_counts(self, X)
 
-    def build(self, X, sample_weight=None):
+    def build(self, X: Array, sample_weight: Array | None = None) -> ObservationModel:
         """Count the levels, centre the one-hot columns and start at the levels' log-shares."""
         own = np.nan_to_num(np.fmax.reduce(X, axis=0)).astype(int)  # fmax ignores NaN
         n_levels = int(own.max()) + 1
@@ -488,18 +492,18 @@ class Categorical(Columnwise):
         scale = np.ones_like(share)
         return ObservationModel(self, share, scale, n_params=n_levels, offset=offset, features="one_hot")
 
-    def log_prob(self, x, params, constants):
+    def log_prob(self, x: torch.Tensor, params: torch.Tensor, constants: Any) -> torch.Tensor:
         """Return the log-probability of each cell's level."""
         last = params.shape[-2] - 1
         index = x.clamp(0, last).long().expand(params.shape[:-2] + x.shape[-1:]).unsqueeze(-2)
         log_prob = torch.log_softmax(params, -2).gather(-2, index).squeeze(-2)
         return torch.where(x <= last, log_prob, -torch.inf)
 
-    def mean(self, params, constants):
+    def mean(self, params: torch.Tensor, constants: Any) -> torch.Tensor:
         """Return the most probable level: levels have no average."""
         return params.argmax(-2).to(params.dtype)
 
-    def sample(self, params, constants, generator):
+    def sample(self, params: torch.Tensor, constants: Any, generator: torch.Generator) -> torch.Tensor:
         """Draw levels by the Gumbel trick."""
         u = torch.rand(params.shape, generator=generator, dtype=params.dtype, device=params.device)
         return (params - torch.log(-torch.log(u))).argmax(-2).to(params.dtype)

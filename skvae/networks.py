@@ -1,8 +1,10 @@
 """Builders of encoders and decoders: ``(in_features, out_features) -> nn.Module``."""
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 from numbers import Integral
+from typing import Any
 
 import torch
 from sklearn.base import BaseEstimator
@@ -54,15 +56,21 @@ class MLP(BaseEstimator):
     """
 
     def __init__(
-        self, hidden_layer_sizes=(128, 128), activation="silu", *, norm=False, skip=True, bend=False
-    ):
+        self,
+        hidden_layer_sizes: Sequence[int] = (128, 128),
+        activation: str = "silu",
+        *,
+        norm: bool = False,
+        skip: bool = True,
+        bend: bool = False,
+    ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
         self.norm = norm
         self.skip = skip
         self.bend = bend
 
-    def __call__(self, in_features, out_features):
+    def __call__(self, in_features: int, out_features: int) -> nn.Module:
         """Return the module that maps (..., in_features) to (..., out_features)."""
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"Got activation={self.activation!r}; expected one of {sorted(ACTIVATIONS)}.")
@@ -72,7 +80,7 @@ class MLP(BaseEstimator):
             layers += [nn.Linear(i, o), *([nn.LayerNorm(o)] if self.norm else [])]
             layers += [ACTIVATIONS[self.activation]()]
         last = nn.Linear(sizes[-1], out_features)
-        network = nn.Sequential(*layers, last)
+        network: nn.Module = nn.Sequential(*layers, last)
         if self.skip and layers:
             network = _WithSkip(network, nn.Linear(in_features, out_features, bias=False))
             with torch.no_grad():
@@ -81,19 +89,19 @@ class MLP(BaseEstimator):
 
 
 class _WithSkip(nn.Module):
-    def __init__(self, network, skip):
+    def __init__(self, network: nn.Module, skip: nn.Linear) -> None:
         super().__init__()
         self.network = network
         self.skip = skip
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         if x.ndim != 2:
             return self.network(x) + self.skip(x)
         return torch.addmm(self.network(x), x, self.skip.weight.t())  # product and sum in one kernel
 
 
 class _Bend(nn.Module):
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.asinh(x)
 
 
@@ -137,14 +145,18 @@ class Conv(BaseEstimator):
     """
 
     def __init__(
-        self, image_shape=(1, 28, 28), channels=(16, 32), hidden_layer_sizes=(256,), activation="silu"
-    ):
+        self,
+        image_shape: Any = (1, 28, 28),
+        channels: Any = (16, 32),
+        hidden_layer_sizes: Sequence[int] = (256,),
+        activation: str = "silu",
+    ) -> None:
         self.image_shape = image_shape
         self.channels = channels
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
 
-    def __call__(self, in_features, out_features):
+    def __call__(self, in_features: int, out_features: int) -> nn.Module:
         """Return an encoder or a decoder, whichever fits the image."""
         self._check()
         size = math.prod(self.image_shape)
@@ -156,18 +168,18 @@ class Conv(BaseEstimator):
             )
         return (self.build_decoder if decodes else self.build_encoder)(in_features, out_features)
 
-    def build_encoder(self, in_features, out_features):
+    def build_encoder(self, in_features: int, out_features: int) -> nn.Module:
         """Return the module that maps images of (..., in_features) to (..., out_features)."""
         n_images = self._count_images(in_features)
         widths, sizes = self._stages(n_images)
         dense = self._dense(self.hidden_layer_sizes, widths[-1] * math.prod(sizes[-1]), out_features)
-        layers = [_ToImage((widths[0], *sizes[0]))]
+        layers: list[nn.Module] = [_ToImage((widths[0], *sizes[0]))]
         for (i, o), (full, half) in zip(pairwise(widths), pairwise(sizes), strict=True):
             kernel, _ = _halving(full)
             layers += [nn.Conv2d(i, o, **kernel), *self._norm_and_curve(o, half)]
         return _Rows(nn.Sequential(*layers, nn.Flatten(), dense))
 
-    def build_decoder(self, in_features, out_features):
+    def build_decoder(self, in_features: int, out_features: int) -> nn.Module:
         """Return the module that maps (..., in_features) to images of (..., out_features)."""
         n_images = self._count_images(out_features)
         widths, sizes = (stages[::-1] for stages in self._stages(n_images))
@@ -179,13 +191,13 @@ class Conv(BaseEstimator):
             layers += [nn.ConvTranspose2d(i, o, **kernel, output_padding=rest)]
         return _Rows(nn.Sequential(*layers, nn.Flatten()))
 
-    def _check(self):
+    def _check(self) -> None:
         shape = "(channels, height, width), three positive whole numbers"
         _check_whole("image_shape", self.image_shape, shape, least=3, most=3)
         _check_whole("channels", self.channels, "one or more positive whole numbers", least=1)
         _check_whole("hidden_layer_sizes", self.hidden_layer_sizes, "positive whole numbers")
 
-    def _count_images(self, n_features):
+    def _count_images(self, n_features: int) -> Any:
         """Return how many images of `image_shape` a row is: one for each value per pixel."""
         self._check()
         size = math.prod(self.image_shape)
@@ -196,7 +208,7 @@ class Conv(BaseEstimator):
             )
         return n_features // size
 
-    def _stages(self, n_images):
+    def _stages(self, n_images: int) -> Any:
         """Return the channels and the (height, width) from the image to the smallest map."""
         first, *size = self.image_shape
         sizes = [tuple(size)]
@@ -204,16 +216,16 @@ class Conv(BaseEstimator):
             sizes.append(tuple((n + 1) // 2 for n in sizes[-1]))
         return [n_images * first, *self.channels], sizes
 
-    def _norm_and_curve(self, channels, size):
+    def _norm_and_curve(self, channels: Any, size: Any) -> Any:
         # a lone value less its mean would be 0
         norm = [nn.GroupNorm(1, channels)] if channels * math.prod(size) > 1 else []
         return [*norm, ACTIVATIONS[self.activation]()]
 
-    def _dense(self, sizes, in_features, out_features):
+    def _dense(self, sizes: Any, in_features: int, out_features: int) -> Any:
         return MLP(sizes, self.activation, norm=True, skip=False)(in_features, out_features)
 
 
-def _halving(size):
+def _halving(size: Any) -> Any:
     """Return the arguments that halve an image, rounded up, and the output padding that undoes it.
 
     A kernel of twice the stride covers all pixels equally often on the way back, or the decoder
@@ -226,13 +238,13 @@ def _halving(size):
     return {"kernel_size": kernel_size, "stride": stride, "padding": padding}, rest
 
 
-def _check_whole(name, value, wish, least=0, most=math.inf):
+def _check_whole(name: Any, value: Any, wish: Any, least: Any = 0, most: Any = math.inf) -> None:
     """Raise unless a value is a sequence of so many positive whole numbers."""
     try:
-        numbers = list(value)
+        numbers: list[Any] = list(value)
     except TypeError:
         numbers = [None]
-    whole = all(isinstance(n, Integral) and not isinstance(n, bool) and n > 0 for n in numbers)
+    whole = all(isinstance(n, Integral) and not isinstance(n, bool) and int(n) > 0 for n in numbers)
     if not whole or not least <= len(numbers) <= most:
         raise ValueError(f"Got {name}={value!r}; expected {wish}.")
 
@@ -240,21 +252,21 @@ def _check_whole(name, value, wish, least=0, most=math.inf):
 class _Rows(nn.Module):
     """Show all leading axes as one to a network."""
 
-    def __init__(self, network):
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         lead = x.shape[:-1]
         out = self.network(x.reshape(math.prod(lead), x.shape[-1]))
         return out.reshape(*lead, out.shape[-1])
 
 
 class _ToImage(nn.Module):
-    def __init__(self, shape):
+    def __init__(self, shape: Any) -> None:
         super().__init__()
         self.shape = shape
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         # channels last: a third less time per step on a CPU
         return x.unflatten(1, self.shape).contiguous(memory_format=torch.channels_last)

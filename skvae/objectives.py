@@ -3,6 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from numbers import Integral, Real
+from typing import Any, Literal
 
 import torch
 from sklearn.base import BaseEstimator
@@ -28,7 +29,7 @@ class Objective(BaseEstimator, ABC):
     n_draws = 1
 
     @abstractmethod
-    def check(self, beta):
+    def check(self, beta: float) -> None:
         """Raise ValueError for constants, or a weight of the KL term, that make no sense here.
 
         Parameters
@@ -38,7 +39,7 @@ class Objective(BaseEstimator, ABC):
         """
 
     @abstractmethod
-    def __call__(self, terms, beta):
+    def __call__(self, terms: Any, beta: float) -> torch.Tensor:
         """Return the objective of each row in nats, shape (B,).
 
         An objective with statistics of the batch weighs the rows in them by ``terms.share``, so
@@ -76,16 +77,16 @@ class ELBO(Objective):
 
     name = "elbo"
 
-    def __init__(self, n_draws=1, free_bits=0.0):
+    def __init__(self, n_draws: int = 1, free_bits: float = 0.0) -> None:
         self.n_draws = n_draws
         self.free_bits = free_bits
 
-    def check(self, beta):
+    def check(self, beta: float) -> None:
         """Ask for at least one draw and no negative free bits."""
         _check_count(n_draws=self.n_draws)
         _check_from_zero(free_bits=self.free_bits)
 
-    def __call__(self, terms, beta):
+    def __call__(self, terms: Any, beta: float) -> torch.Tensor:
         """Return reconstruction - beta * kl."""
         kl = terms.kl
         if self.free_bits:
@@ -114,16 +115,16 @@ class IWAE(Objective):
 
     name = "iwae"
 
-    def __init__(self, n_draws=5, dreg=False):
+    def __init__(self, n_draws: int = 5, dreg: bool = False) -> None:
         self.n_draws = n_draws
         self.dreg = dreg
 
-    def check(self, beta):
+    def check(self, beta: float) -> None:
         """Ask for at least one draw and refuse a weight of the KL term."""
         _check_count(n_draws=self.n_draws)
         _refuse_beta(self, beta)
 
-    def __call__(self, terms, beta):
+    def __call__(self, terms: Any, beta: float) -> torch.Tensor:
         """Return the log of the mean weight of the draws."""
         if self.dreg and terms.z.requires_grad:
             log_weights = self._reparameterised_weights(terms, beta)
@@ -132,7 +133,7 @@ class IWAE(Objective):
         return torch.logsumexp(log_weights, 0) - math.log(len(log_weights))
 
     @staticmethod
-    def _reparameterised_weights(terms, beta):
+    def _reparameterised_weights(terms: Any, beta: float) -> Any:
         """Return log weights that reach the encoder through z alone, and scale what does.
 
         The score of q times the normalised weight w, reparameterised once more, leaves
@@ -167,15 +168,15 @@ class BetaTC(Objective):
 
     name = "beta_tc"
 
-    def __init__(self, alpha=1.0, gamma=1.0):
+    def __init__(self, alpha: float = 1.0, gamma: float = 1.0) -> None:
         self.alpha = alpha
         self.gamma = gamma
 
-    def check(self, beta):
+    def check(self, beta: float) -> None:
         """Refuse negative weights."""
         _check_from_zero(alpha=self.alpha, gamma=self.gamma)
 
-    def __call__(self, terms, beta):
+    def __call__(self, terms: Any, beta: float) -> torch.Tensor:
         """Return the bound less what the weights add to each part of the KL term.
 
         Written so, a KL in closed form is used where there is one: less noise than three samples.
@@ -188,7 +189,7 @@ class BetaTC(Objective):
         return terms.reconstruction - terms.kl - added.mean(0)
 
     @staticmethod
-    def _aggregate(terms):
+    def _aggregate(terms: Any) -> Any:
         """Return log q(z) and log prod_k q(z_k) of the draws, each of shape (S, B)."""
         joint, marginals = [], []
         log_share = terms.share.log().unsqueeze(-1)
@@ -223,11 +224,11 @@ class MMD(Objective):
 
     name = "mmd"
 
-    def __init__(self, strength=300.0, alpha=1.0):
+    def __init__(self, strength: float = 300.0, alpha: float = 1.0) -> None:
         self.strength = strength
         self.alpha = alpha
 
-    def check(self, beta):
+    def check(self, beta: float) -> None:
         """Refuse negative weights, and a weight of the KL term where there is none."""
         _check_from_zero(strength=self.strength)
         if not isinstance(self.alpha, Real) or not 1 - self.strength <= self.alpha <= 1:
@@ -238,13 +239,13 @@ class MMD(Objective):
         if self.alpha == 1:
             _refuse_beta(self, beta)
 
-    def __call__(self, terms, beta):
+    def __call__(self, terms: Any, beta: float) -> torch.Tensor:
         """Return reconstruction - beta * (1 - alpha) * kl - (alpha + strength - 1) * discrepancy."""
         value = terms.reconstruction - (self.alpha + self.strength - 1) * self._discrepancy(terms)
         return value if self.alpha == 1 else value - beta * (1 - self.alpha) * terms.kl
 
     @staticmethod
-    def _discrepancy(terms):
+    def _discrepancy(terms: Any) -> Any:
         """Return the squared discrepancy of the draws from those of the prior, shape ()."""
         n_draws, _, n_components = terms.z.shape
         prior_z, prior_share = terms.prior_draws(PRIOR_DRAWS)
@@ -275,18 +276,20 @@ class DIP(Objective):
 
     name = "dip"
 
-    def __init__(self, kind="ii", off_diagonal=10.0, diagonal=10.0):
+    def __init__(
+        self, kind: Literal["i", "ii"] = "ii", off_diagonal: float = 10.0, diagonal: float = 10.0
+    ) -> None:
         self.kind = kind
         self.off_diagonal = off_diagonal
         self.diagonal = diagonal
 
-    def check(self, beta):
+    def check(self, beta: float) -> None:
         """Refuse other kinds and negative weights."""
         if self.kind not in ("i", "ii"):
             raise ValueError(f"Got kind={self.kind!r}; expected 'i' or 'ii'.")
         _check_from_zero(off_diagonal=self.off_diagonal, diagonal=self.diagonal)
 
-    def __call__(self, terms, beta):
+    def __call__(self, terms: Any, beta: float) -> torch.Tensor:
         """Return reconstruction - beta * kl - penalty of the batch."""
         mean, share = terms.posterior.mean, terms.share.unsqueeze(-1)
         centered = mean - (share * mean).sum(0)
@@ -310,28 +313,28 @@ class Autoencoder(Objective):
     name = "autoencoder"
     n_draws = 0
 
-    def check(self, beta):
+    def check(self, beta: float) -> None:
         """Refuse a weight of the KL term, which is not there."""
         _refuse_beta(self, beta)
 
-    def __call__(self, terms, beta):
+    def __call__(self, terms: Any, beta: float) -> torch.Tensor:
         """Return the reconstruction term alone."""
         return terms.reconstruction
 
 
-def _check_count(**constants):
+def _check_count(**constants: Any) -> None:
     for name, value in constants.items():
         if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
             raise ValueError(f"Got {name}={value!r}; expected a whole number of at least 1.")
 
 
-def _check_from_zero(**constants):
+def _check_from_zero(**constants: Any) -> None:
     for name, value in constants.items():
-        if not isinstance(value, Real) or not 0 <= value < math.inf:
+        if not isinstance(value, Real) or not 0 <= float(value) < math.inf:
             raise ValueError(f"Got {name}={value!r}; expected a number of at least 0.")
 
 
-def _refuse_beta(objective, beta):
+def _refuse_beta(objective: Any, beta: float) -> None:
     if beta != 1:
         raise ValueError(
             f"Got beta={beta!r} with objective={objective.name!r}, which has no KL term to weigh; "

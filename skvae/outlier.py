@@ -1,7 +1,7 @@
 """VAEOutlierDetector: rows that the model finds unlikely, and the cells that make them so."""
 
 from numbers import Integral, Real
-from typing import ClassVar
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, OutlierMixin
@@ -10,6 +10,7 @@ from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._compat import CallbackSupportMixin, Interval, StrOptions, fit_context, nested_fit, with_callbacks
+from ._typing import Array, RandomState, Rows
 from ._validation import resolve_estimator
 from .priors import Mixture
 from .transformer import VAETransformer
@@ -83,7 +84,14 @@ class VAEOutlierDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
     _doc_link_module = VAETransformer._doc_link_module
     _doc_link_template = VAETransformer._doc_link_template
 
-    def __init__(self, estimator=None, *, contamination="auto", n_draws=100, random_state=None):
+    def __init__(
+        self,
+        estimator: VAETransformer | FrozenEstimator | None = None,
+        *,
+        contamination: float | Literal["auto"] = "auto",
+        n_draws: int = 100,
+        random_state: RandomState = None,
+    ) -> None:
         self.estimator = estimator
         self.contamination = contamination
         self.n_draws = n_draws
@@ -91,7 +99,7 @@ class VAEOutlierDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
 
     @with_callbacks
     @fit_context(prefer_skip_nested_validation=False)  # the estimator checks its own parameters
-    def fit(self, X, y=None):
+    def fit(self, X: Rows, y: Any = None) -> Self:
         """Learn the density of X, and the threshold by the scores of its rows.
 
         Parameters
@@ -118,7 +126,7 @@ class VAEOutlierDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
         self.offset_ = self._threshold(scores)
         return self
 
-    def predict(self, X):
+    def predict(self, X: Rows) -> Array:
         """Tell which rows are outliers.
 
         Parameters
@@ -132,7 +140,7 @@ class VAEOutlierDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
         """
         return np.where(self.decision_function(X) >= 0, 1, -1)
 
-    def decision_function(self, X):
+    def decision_function(self, X: Rows) -> Array:
         """Return by how much each row clears the threshold.
 
         Parameters
@@ -146,7 +154,7 @@ class VAEOutlierDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
         """
         return self.score_samples(X) - self.offset_
 
-    def score_samples(self, X):
+    def score_samples(self, X: Rows) -> Array:
         """Estimate log p(x) of each row.
 
         Parameters
@@ -161,7 +169,7 @@ class VAEOutlierDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
         check_is_fitted(self)
         return self._score(self.estimator_, X)
 
-    def explain(self, X):
+    def explain(self, X: Rows) -> Array:
         """Tell how unlikely each cell is, given the others as far as the latent space knows of them.
 
         -log p(x) = E[-log p(x given z)] + KL(p(z given x) || p(z)). The first term is a sum over
@@ -184,22 +192,22 @@ class VAEOutlierDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
         check_is_fitted(self)
         return -self.estimator_.score_cells(X, self.n_draws)
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         inner = get_tags(default_estimator() if self.estimator is None else self.estimator)
         tags.input_tags = inner.input_tags
         return tags
 
-    def _score(self, estimator, X):
+    def _score(self, estimator: Any, X: Rows) -> Array:
         return estimator.score_samples(X, self.n_draws).astype(np.float64)
 
-    def _threshold(self, scores):
+    def _threshold(self, scores: Array) -> float:
         if self.contamination != "auto":
             return float(np.quantile(scores, self.contamination))
         first, third = np.quantile(scores, [0.25, 0.75])
         return float(first - 1.5 * (third - first))
 
 
-def default_estimator():
+def default_estimator() -> VAETransformer:
     """Return the model that ranked best, with and without outliers among the training rows."""
     return VAETransformer(prior=Mixture(10), beta=0.1)

@@ -1,6 +1,7 @@
 """VAEOverSampler: new rows of the small classes, in imbalanced-learn's manner."""
 
-from typing import ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.frozen import FrozenEstimator
@@ -10,6 +11,7 @@ from sklearn.utils.validation import validate_data
 
 from ._arrays import Container
 from ._compat import CallbackSupportMixin, nested_fit, with_callbacks
+from ._typing import Array, RandomState, Table
 from ._validation import resolve_estimator
 from .transformer import VAETransformer
 
@@ -89,13 +91,19 @@ class VAEOverSampler(CallbackSupportMixin, BaseOverSampler):
     _doc_link_module = VAETransformer._doc_link_module
     _doc_link_template = VAETransformer._doc_link_template
 
-    def __init__(self, estimator=None, *, sampling_strategy="auto", random_state=None):
+    def __init__(
+        self,
+        estimator: VAETransformer | FrozenEstimator | None = None,
+        *,
+        sampling_strategy: float | str | dict[Any, int] | Callable[..., Any] = "auto",
+        random_state: RandomState = None,
+    ) -> None:
         super().__init__(sampling_strategy=sampling_strategy)
         self.estimator = estimator
         self.random_state = random_state
 
     @with_callbacks
-    def fit_resample(self, X, y, **params):
+    def fit_resample(self, X: Any, y: Any, **params: Any) -> tuple[Table, Table]:
         """Learn the rows of each class and add new ones.
 
         Parameters
@@ -118,14 +126,14 @@ class VAEOverSampler(CallbackSupportMixin, BaseOverSampler):
         X, y = super().fit_resample(X, y if series is None else series.to_numpy(), **params)
         return X, y if series is None else type(series)(series.name, y, series.dtype)
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         inner = get_tags(default_estimator() if self.estimator is None else self.estimator)
         tags.input_tags.sparse = False
         tags.input_tags.allow_nan = inner.input_tags.allow_nan
         return tags
 
-    def _check_X_y(self, X, y):  # noqa: N802 -- the base class calls it
+    def _check_X_y(self, X: Any, y: Any) -> Any:  # noqa: N802 -- the base class calls it
         y, binarize_y = check_target_type(y, indicate_one_vs_all=True)
         X = X.table if isinstance(X, _Covered) else X
         if Container(X).kind:
@@ -135,7 +143,7 @@ class VAEOverSampler(CallbackSupportMixin, BaseOverSampler):
             X, y = validate_data(self, X, y, ensure_all_finite="allow-nan")
         return X, y, binarize_y
 
-    def _fit_resample(self, X, y):
+    def _fit_resample(self, X: Any, y: Any) -> Any:
         counts = {label: n for label, n in self.sampling_strategy_.items() if n > 0}
         for label in counts:
             n_rows = np.count_nonzero(y == label)
@@ -152,7 +160,7 @@ class VAEOverSampler(CallbackSupportMixin, BaseOverSampler):
         new = self.estimator_.sample(len(labels), y=labels, random_state=seed)
         return append_rows(X, new), np.concatenate((y, labels))
 
-    def _fit_estimator(self, X, y):
+    def _fit_estimator(self, X: Any, y: Any) -> Any:
         estimator = resolve_estimator(
             self.estimator, default_estimator(), self.random_state, conditional=True
         )
@@ -171,17 +179,17 @@ class VAEOverSampler(CallbackSupportMixin, BaseOverSampler):
 class _Covered:
     """A table that does not look like one."""
 
-    def __init__(self, table):
+    def __init__(self, table: Any) -> None:
         self.table = table
         self.shape = table.shape
 
 
-def default_estimator():
+def default_estimator() -> VAETransformer:
     """Return the model of rows whose new ones shall be sharp; with beta=1 few rows come out blurred."""
     return VAETransformer(beta=0.2)
 
 
-def densify(X):
+def densify(X: Any) -> Any:
     """Return X with the sparse columns of a pandas table made dense: networks take no others."""
     if Container(X).kind != "pandas":
         return X
@@ -189,7 +197,7 @@ def densify(X):
     return X.astype(sparse) if sparse else X
 
 
-def append_rows(X, new):
+def append_rows(X: Any, new: Any) -> Any:
     """Return X with new rows below: the kind of table that X is, in its dtypes.
 
     Parameters
@@ -210,7 +218,7 @@ def append_rows(X, new):
     return polars.concat((X, new.cast(X.schema)))
 
 
-def round_to(values, dtype):
+def round_to(values: Array, dtype: np.dtype[Any]) -> Array:
     """Return numbers in another dtype; whole ones are rounded and stay in its range."""
     if dtype.kind in "iu":
         limits = np.iinfo(dtype)

@@ -11,8 +11,10 @@ import inspect
 import json
 import os
 import sys
+from collections.abc import Sequence
 from importlib.util import find_spec
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import sklearn
@@ -80,7 +82,7 @@ DAMAGE = (  # what data of the wrong shape raise
 )
 
 
-def save(estimator, path):
+def save(estimator: Any, path: str | os.PathLike[str]) -> None:
     """Write an estimator to a file, fitted or not, that `load` reads without running code from it.
 
     Callbacks are left out. Tensors are saved as they would be on the CPU.
@@ -139,7 +141,7 @@ def save(estimator, path):
     write_file(path, head, memoryview(data)[end:])
 
 
-def load(path, trusted=()):
+def load(path: str | os.PathLike[str], trusted: Sequence[Any] = ()) -> Any:
     """Read an estimator that `save` wrote.
 
     Nothing in the file is run: attributes are put in place as data, and their classes are those of
@@ -188,7 +190,7 @@ def load(path, trusted=()):
     return estimator
 
 
-def _safetensors():
+def _safetensors() -> Any:
     try:
         import safetensors.torch
     except ImportError as error:
@@ -196,13 +198,13 @@ def _safetensors():
     return safetensors
 
 
-def _reason(error):
+def _reason(error: BaseException) -> str:
     # not its text: that could be made of an object which is not whole
     text = " ".join(arg for arg in error.args if isinstance(arg, str)).rstrip(".")
     return text if type(error) is ValueError else f"{type(error).__name__}: {text}"
 
 
-def _versions():
+def _versions() -> dict[str, str]:
     return {
         "skvae": sys.modules[__package__].__version__,
         "torch": str(torch.__version__),
@@ -211,7 +213,7 @@ def _versions():
     }
 
 
-def _known_names():
+def _known_names() -> dict[str, Any]:
     """Map the names that any file may use to what they stand for."""
     modules = list(MODULES)
     if find_spec("imblearn"):  # without it there is no over-sampler to load
@@ -222,7 +224,7 @@ def _known_names():
     return {name_of(thing): thing for thing in known}
 
 
-def _is_known(thing, module):
+def _is_known(thing: Any, module: Any) -> bool:
     return (
         isinstance(thing, type)
         and thing.__module__ == module.__name__
@@ -231,14 +233,14 @@ def _is_known(thing, module):
     )
 
 
-def _trusted_names(trusted):
+def _trusted_names(trusted: Sequence[Any]) -> dict[str, Any]:
     trusted = list(trusted) if isinstance(trusted, list | tuple | set | frozenset) else [None]
     if not all(hasattr(thing, "__qualname__") and thing.__module__ for thing in trusted):
         raise TypeError(f"Got trusted={trusted!r}; expected a tuple of classes and functions.")
     return {name_of(thing): thing for thing in trusted}
 
 
-def _read(file):
+def _read(file: Any) -> Any:
     """Return the JSON document and all bytes of an open file that is whole."""
     start = file.read(8)
     length, size = int.from_bytes(start, "little"), os.fstat(file.fileno()).st_size
@@ -265,24 +267,24 @@ def _read(file):
     return document, start + body
 
 
-def _checksum(*chunks):
+def _checksum(*chunks: bytes | memoryview) -> str:
     digest = hashlib.sha256()
     for chunk in chunks:
         digest.update(chunk)
     return digest.hexdigest()
 
 
-def _without_repetition(pairs):
+def _without_repetition(pairs: Any) -> Any:
     if len(dict(pairs)) < len(pairs):
         raise ValueError("its header gives one name twice")
     return dict(pairs)
 
 
-def _no_constant(name):
+def _no_constant(name: Any) -> None:
     raise ValueError(f"its header has {name}, which is no JSON")
 
 
-def _check_networks(objects):
+def _check_networks(objects: Any) -> None:
     """Raise unless the networks of all models have the sizes they claim. Nothing is computed."""
     for vae in (thing for thing in objects if isinstance(thing, model.VAE)):
         n_latent, likelihood = vae.latent_dim, vae.likelihood
@@ -296,7 +298,7 @@ def _check_networks(objects):
                 raise ValueError(f"its {name} does not map {sizes[0]} features to {sizes[1]}")
 
 
-def _check_length(network):
+def _check_length(network: nn.Module) -> None:
     """Raise for a module that calls itself or one many times over, which could take for ever."""
     stack = [network]
     for _ in range(MAX_MODULES):
@@ -306,7 +308,7 @@ def _check_length(network):
     raise ValueError(f"one of its networks takes more than {MAX_MODULES} modules")
 
 
-def _output_shape(network, in_features):
+def _output_shape(network: nn.Module, in_features: int) -> tuple[int, ...]:
     """Return the shape that two rows get, by a twin of the network that has no memory."""
     tensors = list(chain(network.parameters(), network.buffers()))
     twin = copy.deepcopy(network, {id(tensor): tensor.detach().to("meta") for tensor in tensors})

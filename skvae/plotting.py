@@ -5,7 +5,9 @@ panels: `axes_`) and `figure_`. matplotlib is imported at use: ``pip install 'sk
 """
 
 import math
+from collections.abc import Mapping, Sequence
 from numbers import Real
+from typing import Any, Self
 
 import numpy as np
 from sklearn.utils import check_array, check_consistent_length
@@ -72,11 +74,11 @@ class LossCurveDisplay:
     3
     """
 
-    def __init__(self, *, history):
+    def __init__(self, *, history: Mapping[str, Sequence[float]]) -> None:
         self.history = history
 
     @classmethod
-    def from_estimator(cls, estimator, *, ax=None, **kwargs):
+    def from_estimator(cls, estimator: Any, *, ax: Any = None, **kwargs: Any) -> Self:
         """Draw the history of a fit.
 
         Parameters
@@ -96,7 +98,7 @@ class LossCurveDisplay:
         return cls.from_history(find_vae(estimator).history_, ax=ax, **kwargs)
 
     @classmethod
-    def from_history(cls, history, *, ax=None, **kwargs):
+    def from_history(cls, history: Mapping[str, Sequence[float]], *, ax: Any = None, **kwargs: Any) -> Self:
         """Draw a history.
 
         Parameters
@@ -114,7 +116,9 @@ class LossCurveDisplay:
         """
         return cls(history=history).plot(ax=ax, **kwargs)
 
-    def plot(self, ax=None, *, terms=("loss", "reconstruction", "kl"), **kwargs):
+    def plot(
+        self, ax: Any = None, *, terms: Sequence[str] = ("loss", "reconstruction", "kl"), **kwargs: Any
+    ) -> Self:
         """Draw a panel for each term; a dotted line stands where the KL warm-up ends.
 
         Parameters
@@ -136,7 +140,7 @@ class LossCurveDisplay:
                 f"Got terms={terms!r}; expected some of {[t for t in TERMS if t in self.history]!r}."
             )
         self.ax_, self.axes_ = make_panels(plt, ax, len(terms), len(terms), (3.6, 3.0))
-        self.lines_ = []
+        self.lines_: list[Any] = []
         for panel, term in zip(self.axes_.ravel(), terms, strict=True):
             self._draw_term(panel, term, kwargs)
         self.axes_.ravel()[0].set_ylabel("nats per row")
@@ -144,7 +148,7 @@ class LossCurveDisplay:
         self.figure_ = self.axes_.ravel()[0].figure
         return self
 
-    def _draw_term(self, panel, term, kwargs):
+    def _draw_term(self, panel: Any, term: Any, kwargs: Any) -> None:
         epochs = np.arange(1, len(self.history[term]) + 1)
         marker = "o" if len(epochs) == 1 else None  # a line of one point is none
         train = {"color": COLOURS[0], "linestyle": "-", "label": "training", "marker": marker}
@@ -197,7 +201,9 @@ class LatentDisplay:
     (150, 2)
     """
 
-    def __init__(self, *, points, y=None, covariances=None, xlabel=None, ylabel=None):
+    def __init__(
+        self, *, points: Any, y: Any = None, covariances: Any = None, xlabel: Any = None, ylabel: Any = None
+    ) -> None:
         self.points = points
         self.y = y
         self.covariances = covariances
@@ -205,7 +211,17 @@ class LatentDisplay:
         self.ylabel = ylabel
 
     @classmethod
-    def from_estimator(cls, estimator, X, y=None, *, components=None, uncertainty=False, ax=None, **kwargs):
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: Any,
+        y: Any = None,
+        *,
+        components: Any = None,
+        uncertainty: bool = False,
+        ax: Any = None,
+        **kwargs: Any,
+    ) -> Self:
         """Encode rows and draw them.
 
         Parameters
@@ -236,7 +252,9 @@ class LatentDisplay:
         return display.plot(ax=ax, **kwargs)
 
     @classmethod
-    def from_latents(cls, Z, y=None, *, std=None, components=None, ax=None, **kwargs):
+    def from_latents(
+        cls, Z: Any, y: Any = None, *, std: Any = None, components: Any = None, ax: Any = None, **kwargs: Any
+    ) -> Self:
         """Draw latent vectors.
 
         Parameters
@@ -266,7 +284,7 @@ class LatentDisplay:
         return cls._project(Z, y, std, components, None).plot(ax=ax, **kwargs)
 
     @classmethod
-    def _project(cls, Z, y, std, components, information):
+    def _project(cls, Z: Any, y: Any, std: Any, components: Any, information: Any) -> Any:
         """Return the display of latents on two axes."""
         check_consistent_length(Z, y)
         n_components = Z.shape[1]
@@ -286,7 +304,7 @@ class LatentDisplay:
         covariances = None if std is None else np.einsum("ak,nk,bk->nab", axes, np.square(std), axes)
         return cls(points=points, y=y, covariances=covariances, xlabel=names[0], ylabel=names[1])
 
-    def plot(self, ax=None, *, label_classes=True, **kwargs):
+    def plot(self, ax: Any = None, *, label_classes: bool = True, **kwargs: Any) -> Self:
         """Draw the points.
 
         Up to ten classes have a colour and a marker each; more are coloured by their place, and
@@ -309,7 +327,10 @@ class LatentDisplay:
         if ax is None:
             _, ax = plt.subplots(layout="constrained")
         self.ax_, self.figure_ = ax, ax.figure
-        self.scatters_, self.ellipses_, self.legend_, self.colorbar_ = [], [], None, None
+        self.scatters_: list[Any] = []
+        self.ellipses_: list[Any] = []
+        self.legend_: Any = None
+        self.colorbar_: Any = None
         n = len(self.points)
         self._style = {"s": float(np.clip(30_000 / n, 4, 30)), "alpha": 0.8, "linewidths": 0} | kwargs
         values, names = (None, None) if self.y is None else read_target(self.y)
@@ -326,7 +347,7 @@ class LatentDisplay:
             ax.set_yticks([])
         return self
 
-    def _draw_classes(self, codes, names, label_classes, plt):
+    def _draw_classes(self, codes: Any, names: Any, label_classes: bool, plt: Any) -> None:
         few = len(names) <= N_CLASSES
         shades = plt.get_cmap("viridis")(np.linspace(0, 0.95, len(names)))
         for k, name in enumerate(names):
@@ -344,7 +365,7 @@ class LatentDisplay:
         for handle in self.legend_.legend_handles:
             handle.set(sizes=[36], alpha=1)  # to be told apart even if the points are tiny
 
-    def _draw_points(self, rows, **style):
+    def _draw_points(self, rows: Any, **style: Any) -> None:
         """Draw some points, and under them the ellipses of one standard deviation."""
         points = self.points[rows]
         scatter = self.ax_.scatter(*points.T, **style | self._style)
@@ -375,7 +396,7 @@ class LatentDisplay:
         self.ax_.autoscale_view()
 
 
-def read_target(y):
+def read_target(y: Any) -> Any:
     """Return values and None, or codes and names of classes.
 
     Parameters
@@ -397,7 +418,7 @@ def read_target(y):
         if len(seen) > N_CLASSES or (seen != np.round(seen)).any():
             return column, None
     labels = column.tolist()
-    missing = [v is None or (isinstance(v, Real) and np.isnan(v)) for v in labels]
+    missing = [v is None or (isinstance(v, Real) and math.isnan(v)) for v in labels]
     levels = sorted({v for v, hole in zip(labels, missing, strict=True) if not hole})
     places = {level: k for k, level in enumerate(levels)}
     codes = np.array([len(levels) if hole else places[v] for v, hole in zip(labels, missing, strict=True)])

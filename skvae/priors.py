@@ -5,7 +5,9 @@ A `Prior` is a specification; its `build` returns a `PriorModel`, the module tha
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from numbers import Integral
+from typing import Any
 
 import torch
 from sklearn.base import BaseEstimator
@@ -38,7 +40,7 @@ class Prior(BaseEstimator, ABC):
     name: str
 
     @abstractmethod
-    def build(self, latent_dim, encode=None, rows=None):
+    def build(self, latent_dim: int, encode: Any = None, rows: Any = None) -> "PriorModel":
         """Return the `PriorModel` over `latent_dim` dimensions.
 
         Weights start from torch's global generator, as those of modules do.
@@ -67,7 +69,7 @@ class PriorModel(nn.Module, ABC):
     """
 
     @abstractmethod
-    def log_prob(self, z, y=None):
+    def log_prob(self, z: torch.Tensor, y: torch.Tensor | None = None) -> torch.Tensor:
         """Return the log-density of latent vectors.
 
         Parameters
@@ -83,7 +85,9 @@ class PriorModel(nn.Module, ABC):
         """
 
     @abstractmethod
-    def sample(self, n_samples, generator, y=None):
+    def sample(
+        self, n_samples: int, generator: torch.Generator, y: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Draw latent vectors.
 
         Parameters
@@ -100,7 +104,7 @@ class PriorModel(nn.Module, ABC):
         """
 
     @abstractmethod
-    def kl_from(self, posterior, y=None):
+    def kl_from(self, posterior: Any, y: torch.Tensor | None = None) -> torch.Tensor | None:
         """Return KL(q || p) in closed form, or None if there is none.
 
         Parameters
@@ -115,7 +119,7 @@ class PriorModel(nn.Module, ABC):
         kl : Tensor of shape (B,) or None
         """
 
-    def start(self, z, generator, y=None):
+    def start(self, z: torch.Tensor, generator: torch.Generator, y: torch.Tensor | None = None) -> None:
         """Go to where the rows are; by default stay.
 
         Parameters
@@ -128,7 +132,9 @@ class PriorModel(nn.Module, ABC):
         """
         return
 
-    def finish(self, z, weight=None, y=None):
+    def finish(
+        self, z: torch.Tensor, weight: torch.Tensor | None = None, y: torch.Tensor | None = None
+    ) -> None:
         """Take the last step by other means than gradients, where there are any; by default none.
 
         Parameters
@@ -146,25 +152,29 @@ class StandardNormal(Prior):
 
     name = "normal"
 
-    def build(self, latent_dim, encode=None, rows=None):
+    def build(self, latent_dim: int, encode: Any = None, rows: Any = None) -> PriorModel:
         """Return a module without parameters."""
         return _StandardNormalModel(latent_dim)
 
 
 class _StandardNormalModel(PriorModel):
-    def __init__(self, latent_dim):
+    zero: torch.Tensor
+
+    def __init__(self, latent_dim: int) -> None:
         super().__init__()
         self.register_buffer("zero", torch.zeros(latent_dim))
 
-    def log_prob(self, z, y=None):
+    def log_prob(self, z: torch.Tensor, y: torch.Tensor | None = None) -> torch.Tensor:
         return -0.5 * (z.square() + LOG_2PI).sum(-1)
 
-    def sample(self, n_samples, generator, y=None):
+    def sample(
+        self, n_samples: int, generator: torch.Generator, y: torch.Tensor | None = None
+    ) -> torch.Tensor:
         return torch.randn(
             (n_samples, len(self.zero)), generator=generator, dtype=self.zero.dtype, device=self.zero.device
         )
 
-    def kl_from(self, posterior, y=None):
+    def kl_from(self, posterior: Any, y: torch.Tensor | None = None) -> torch.Tensor | None:
         return _StandardNormalKL.apply(posterior.mean, posterior.log_std, posterior.std.detach())
 
 
@@ -172,14 +182,14 @@ class _StandardNormalKL(torch.autograd.Function):
     """0.5 * sum(mean^2 + std^2 - 1 - 2 log_std), Kingma and Welling, appendix B, by fewer kernels."""
 
     @staticmethod
-    def forward(ctx, mean, log_std, std):
+    def forward(ctx: Any, mean: Any, log_std: Any, std: Any) -> Any:
         ctx.save_for_backward(mean, std)
         squares = torch.addcmul(torch.addcmul(-log_std, mean, mean, value=0.5), std, std, value=0.5)
         return squares.sum(-1).sub_(0.5 * mean.shape[-1])
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Any) -> Any:
         mean, std = ctx.saved_tensors
         grad = grad.unsqueeze(-1)
         return grad * mean, torch.addcmul(-grad, grad * std, std), None
@@ -196,10 +206,10 @@ class Mixture(Prior):
 
     name = "mixture"
 
-    def __init__(self, n_modes=50):
+    def __init__(self, n_modes: int = 50) -> None:
         self.n_modes = n_modes
 
-    def build(self, latent_dim, encode=None, rows=None):
+    def build(self, latent_dim: int, encode: Any = None, rows: Any = None) -> PriorModel:
         """Return modes scattered around zero, of equal weights."""
         _check_count(self.n_modes, "n_modes")
         shape = (self.n_modes, latent_dim)
@@ -213,14 +223,16 @@ class Mixture(Prior):
 class _MixtureModel(PriorModel):
     """Modes that are parameters of their own, or made of other ones for the moment."""
 
-    def __init__(self, means, log_stds, logits):
+    def __init__(self, means: Any, log_stds: Any, logits: Any) -> None:
         super().__init__()
         self.means, self.log_stds, self.logits = means, log_stds, logits
 
-    def log_prob(self, z, y=None):
+    def log_prob(self, z: torch.Tensor, y: torch.Tensor | None = None) -> torch.Tensor:
         return _MixtureLogProb.apply(z, self.means, self.log_stds, self.logits)
 
-    def sample(self, n_samples, generator, y=None):
+    def sample(
+        self, n_samples: int, generator: torch.Generator, y: torch.Tensor | None = None
+    ) -> torch.Tensor:
         mode = torch.multinomial(
             torch.softmax(self.logits, 0), n_samples, replacement=True, generator=generator
         )
@@ -232,18 +244,22 @@ class _MixtureModel(PriorModel):
         )
         return self.means[mode] + noise * torch.exp(self.log_stds[mode].clamp(min=MIN_LOG_STD))
 
-    def kl_from(self, posterior, y=None):
+    def kl_from(self, posterior: Any, y: torch.Tensor | None = None) -> torch.Tensor | None:
         return None
 
     @torch.no_grad()
-    def finish(self, z, weight=None, y=None):
+    def finish(
+        self, z: torch.Tensor, weight: torch.Tensor | None = None, y: torch.Tensor | None = None
+    ) -> None:
         # gradients raise the density where the rows are, but hardly ever empty a mode far from all
         # rows: that is nothing to the bound, and much to samples. EM does: Dempster, Laird and
         # Rubin (1977), doi:10.1111/j.2517-6161.1977.tb01600.x
         weight = torch.ones_like(z[:, 0]) if weight is None else weight
         floor = EM_FLOOR * z.var(0, correction=0)
         for _ in range(EM_STEPS):
-            n, first, second = 0.0, 0.0, 0.0
+            n: Any = 0.0
+            first: Any = 0.0
+            second: Any = 0.0
             for part, w in zip(z.split(EM_ROWS), weight.split(EM_ROWS), strict=True):
                 share = torch.softmax(self._joint_log_prob(part), 1) * w[:, None]
                 n, first = n + share.sum(0), first + share.T @ part
@@ -258,7 +274,7 @@ class _MixtureModel(PriorModel):
             self.log_stds.copy_(torch.where(used, log_std, self.log_stds))
             self.logits.copy_(torch.where(used[:, 0], torch.log(n[:, 0] / total), UNUSED))
 
-    def _joint_log_prob(self, z):
+    def _joint_log_prob(self, z: torch.Tensor) -> Any:
         """Return the log-density of each mode with its weight, shape (N, n_modes)."""
         log_std = self.log_stds.clamp(min=MIN_LOG_STD)
         precision = torch.exp(-2 * log_std)
@@ -267,7 +283,7 @@ class _MixtureModel(PriorModel):
         return torch.log_softmax(self.logits, 0) - log_std.sum(1) - 0.5 * quadratic
 
     @torch.no_grad()
-    def start(self, z, generator, y=None):
+    def start(self, z: torch.Tensor, generator: torch.Generator, y: torch.Tensor | None = None) -> None:
         # random rows follow the density; seeds far apart (k-means++) would follow the outliers
         n_modes, latent_dim = self.means.shape
         order = torch.randperm(len(z), generator=generator, device=z.device)
@@ -290,7 +306,7 @@ class _MixtureLogProb(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, z, means, log_stds, logits):
+    def forward(ctx: Any, z: torch.Tensor, means: Any, log_stds: Any, logits: Any) -> Any:
         bounded = log_stds.clamp(min=MIN_LOG_STD)
         precision = torch.exp(-2 * bounded)
         scaled = means * precision
@@ -307,7 +323,7 @@ class _MixtureLogProb(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Any) -> Any:
         powers, factors, shares, means, log_stds, precision, weights = ctx.saved_tensors
         shares = shares * grad.reshape(-1, 1)
         z = powers[:, : means.shape[1]]
@@ -338,10 +354,10 @@ class VampPrior(Prior):
 
     name = "vamp"
 
-    def __init__(self, n_modes=50):
+    def __init__(self, n_modes: int = 50) -> None:
         self.n_modes = n_modes
 
-    def build(self, latent_dim, encode=None, rows=None):
+    def build(self, latent_dim: int, encode: Any = None, rows: Any = None) -> PriorModel:
         """Return modes of equal weights at random training rows."""
         _check_count(self.n_modes, "n_modes")
         if encode is None or rows is None:
@@ -350,24 +366,26 @@ class VampPrior(Prior):
 
 
 class _VampModel(PriorModel):
-    def __init__(self, encode, inputs):
+    def __init__(self, encode: Callable[[torch.Tensor], Any], inputs: Any) -> None:
         super().__init__()
         self.encode = encode  # no module, so the encoder stays out of the state; copies keep it shared
         self.inputs = nn.Parameter(inputs.detach().clone())
         self.logits = nn.Parameter(torch.zeros(len(inputs)))
 
-    def mixture(self):
+    def mixture(self) -> Any:
         """Return the mixture that the encoder makes of the pseudo-inputs now."""
         posterior = self.encode(self.inputs)
         return _MixtureModel(posterior.mean, posterior.log_std, self.logits)
 
-    def log_prob(self, z, y=None):
+    def log_prob(self, z: torch.Tensor, y: torch.Tensor | None = None) -> torch.Tensor:
         return self.mixture().log_prob(z)
 
-    def sample(self, n_samples, generator, y=None):
+    def sample(
+        self, n_samples: int, generator: torch.Generator, y: torch.Tensor | None = None
+    ) -> torch.Tensor:
         return self.mixture().sample(n_samples, generator)
 
-    def kl_from(self, posterior, y=None):
+    def kl_from(self, posterior: Any, y: torch.Tensor | None = None) -> torch.Tensor | None:
         return None
 
 
@@ -388,11 +406,11 @@ class Flow(Prior):
 
     name = "flow"
 
-    def __init__(self, n_transforms=4, hidden_features=64):
+    def __init__(self, n_transforms: int = 4, hidden_features: int = 64) -> None:
         self.n_transforms = n_transforms
         self.hidden_features = hidden_features
 
-    def build(self, latent_dim, encode=None, rows=None):
+    def build(self, latent_dim: int, encode: Any = None, rows: Any = None) -> PriorModel:
         """Return a flow that is N(0, I) as yet."""
         _check_count(self.n_transforms, "n_transforms")
         _check_count(self.hidden_features, "hidden_features")
@@ -405,25 +423,27 @@ class Flow(Prior):
 
 
 class _FlowModel(PriorModel):
-    def __init__(self, latent_dim, couplings):
+    def __init__(self, latent_dim: int, couplings: Any) -> None:
         super().__init__()
         self.base = _StandardNormalModel(latent_dim)
         self.couplings = nn.ModuleList(couplings)
 
-    def log_prob(self, z, y=None):
+    def log_prob(self, z: torch.Tensor, y: torch.Tensor | None = None) -> torch.Tensor:
         total = 0.0
         for coupling in self.couplings:
             z, log_determinant = coupling(z)
             total = total + log_determinant
         return self.base.log_prob(z) + total
 
-    def sample(self, n_samples, generator, y=None):
+    def sample(
+        self, n_samples: int, generator: torch.Generator, y: torch.Tensor | None = None
+    ) -> torch.Tensor:
         z = self.base.sample(n_samples, generator)
         for coupling in reversed(self.couplings):
             z, _ = coupling(z, inverse=True)
         return z
 
-    def kl_from(self, posterior, y=None):
+    def kl_from(self, posterior: Any, y: torch.Tensor | None = None) -> torch.Tensor | None:
         return None
 
 
@@ -438,7 +458,10 @@ class ByClass(PriorModel):
         How frequent the classes are, in any unit.
     """
 
-    def __init__(self, models, shares):
+    models: Any  # nn.ModuleList, whose items have no methods to mypy
+    log_shares: torch.Tensor
+
+    def __init__(self, models: Sequence[PriorModel], shares: Any) -> None:
         super().__init__()
         shares = torch.as_tensor(shares, dtype=torch.float64)
         if shares.shape != (len(models),) or not (shares > 0).all():
@@ -446,7 +469,7 @@ class ByClass(PriorModel):
         self.models = nn.ModuleList(models)
         self.register_buffer("log_shares", torch.log(shares / shares.sum()))
 
-    def log_prob(self, z, y=None):
+    def log_prob(self, z: torch.Tensor, y: torch.Tensor | None = None) -> torch.Tensor:
         """Return log p(z given y), or log p(z) over all classes, shape (...)."""
         if y is None:
             joint = [model.log_prob(z) + log for model, log in zip(self.models, self.log_shares, strict=True)]
@@ -456,7 +479,9 @@ class ByClass(PriorModel):
         log_prob = [model.log_prob(part) for model, part in parts if part.shape[-2]]
         return torch.cat(log_prob, -1).index_select(-1, torch.argsort(order))
 
-    def sample(self, n_samples, generator, y=None):
+    def sample(
+        self, n_samples: int, generator: torch.Generator, y: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Draw z, shape (n_samples, latent_dim), of classes y or of classes at their shares."""
         if y is None:
             y = torch.multinomial(self.log_shares.exp(), n_samples, replacement=True, generator=generator)
@@ -465,11 +490,11 @@ class ByClass(PriorModel):
         z = [model.sample(size, generator) for model, size in parts if size]
         return torch.cat(z).index_select(0, torch.argsort(order))
 
-    def kl_from(self, posterior, y=None):
+    def kl_from(self, posterior: Any, y: torch.Tensor | None = None) -> torch.Tensor | None:
         """Return None: what differs between classes was learned, and has no closed form."""
-        return None  # noqa: RET501 -- as a value
+        return None
 
-    def start(self, z, generator, y=None):
+    def start(self, z: torch.Tensor, generator: torch.Generator, y: torch.Tensor | None = None) -> None:
         """Let each class go to where its rows are."""
         if y is None:
             parts = [z] * len(self.models)
@@ -480,7 +505,9 @@ class ByClass(PriorModel):
             if len(part):
                 model.start(part, generator)
 
-    def finish(self, z, weight=None, y=None):
+    def finish(
+        self, z: torch.Tensor, weight: torch.Tensor | None = None, y: torch.Tensor | None = None
+    ) -> None:
         """Let each class of many rows take its last step."""
         if y is None:
             return
@@ -490,12 +517,12 @@ class ByClass(PriorModel):
             if len(part) >= FINISH_ROWS:
                 model.finish(part, w)
 
-    def _sort(self, y):
+    def _sort(self, y: torch.Tensor) -> Any:
         """Return the order that puts rows of one class together, and the classes' numbers of rows."""
         return torch.argsort(y, stable=True), torch.bincount(y, minlength=len(self.models)).tolist()
 
 
-def by_class(spec, shares, latent_dim, encode=None, rows=None):
+def by_class(spec: Prior, shares: Any, latent_dim: int, encode: Any = None, rows: Any = None) -> PriorModel:
     """Return `ByClass` of one prior per class, each built as `Prior.build` does.
 
     Parameters
@@ -523,6 +550,6 @@ def by_class(spec, shares, latent_dim, encode=None, rows=None):
     return ByClass(models, shares)
 
 
-def _check_count(value, name):
+def _check_count(value: Any, name: Any) -> None:
     if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
         raise ValueError(f"Got {name}={value!r}; expected a whole number of at least 1.")

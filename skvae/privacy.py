@@ -1,11 +1,13 @@
 """How near synthetic rows come to the rows that a model was trained on."""
 
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 
 from ._random import draw_seed
 from ._statistics import as_levels, read_column, read_table
+from ._typing import RandomState
 
 __all__ = ["privacy_report"]
 
@@ -14,7 +16,9 @@ TIE = 1e-5  # columns' widths; distances are sums in float32
 HOLE = 3.0  # a missing number, at least 1 from all that is scaled to 0 ... 1 and clipped to -1 ... 2
 
 
-def privacy_report(train, synthetic, holdout, *, max_rows=3000, random_state=None):
+def privacy_report(
+    train: Any, synthetic: Any, holdout: Any, *, max_rows: int | None = 3000, random_state: RandomState = None
+) -> dict[str, float]:
     """Compare how near synthetic rows are to training rows and to rows that the model never saw.
 
     A model that has learned the distribution, and no rows, is as near to the ones as to the others.
@@ -101,7 +105,7 @@ def privacy_report(train, synthetic, holdout, *, max_rows=3000, random_state=Non
     return {name: float(value) for name, value in report.items()}
 
 
-def _align(tables):
+def _align(tables: Any) -> Any:
     """Return each column of train, as those of all tables: all floats with NaN, or all strings with None."""
     read = {key: read_table(table) for key, table in tables.items()}
     names, by_name = read["train"][0], all(hasattr(table, "columns") for table in tables.values())
@@ -130,9 +134,9 @@ def _align(tables):
     return aligned
 
 
-def _number_rows(columns):
+def _number_rows(columns: Any) -> Any:
     """Return a number for each synthetic and each real row, the same for equal rows."""
-    ids = 0
+    ids: Any = 0
     for parts in columns:
         codes = np.unique(_codes(parts), return_inverse=True)[1]
         ids = np.unique(ids * (codes.max() + 1) + codes, return_inverse=True)[1]
@@ -141,7 +145,7 @@ def _number_rows(columns):
     return made, np.concatenate((train, holdout))
 
 
-def _codes(parts):
+def _codes(parts: Any) -> Any:
     """Return the cells of all tables as numbers that can be told apart, NaN only where they had it."""
     values = np.concatenate(parts)
     if values.dtype.kind == "f":
@@ -150,9 +154,9 @@ def _codes(parts):
     return np.array([places[value] for value in values.tolist()])
 
 
-def _scale(train, synthetic, holdout):
+def _scale(train: Any, synthetic: Any, holdout: Any) -> Any:
     """Return synthetic and real cells as numbers whose difference, cut at 1, is their distance."""
-    parts = (synthetic, np.concatenate((train, holdout)))
+    parts = [synthetic, np.concatenate((train, holdout))]
     if train.dtype.kind == "f":
         low, high = np.nanmin(parts[1], initial=np.inf), np.nanmax(parts[1], initial=-np.inf)
         width = high - low if high > low else np.finfo(float).tiny  # a constant: equal or not
@@ -163,7 +167,7 @@ def _scale(train, synthetic, holdout):
     return [np.asarray(part, dtype=np.float32) for part in parts]
 
 
-def _match(real, n_train):
+def _match(real: Any, n_train: Any) -> Any:
     """Cut values along the real rows into parts of equal length, of training and of held-out rows.
 
     Parameters
@@ -186,7 +190,7 @@ def _match(real, n_train):
     return sides
 
 
-def _find_nearest(made, real, n_train):
+def _find_nearest(made: Any, real: Any, n_train: Any) -> Any:
     """Find the real rows that are nearest to each synthetic one.
 
     Parameters
@@ -205,7 +209,8 @@ def _find_nearest(made, real, n_train):
     (n_columns, n_made), n_real = made.shape, real.shape[1]
     step = max(1, CHUNK // n_real)
     total, gap = np.empty((2, min(step, n_made), n_real), dtype=np.float32)
-    owned, distances = np.zeros(n_real), ([], [])
+    owned = np.zeros(n_real)
+    distances: tuple[list[Any], list[Any]] = ([], [])
     for start in range(0, n_made, step):
         chunk = made[:, start : start + step, None]
         total, gap = total[: chunk.shape[1]], gap[: chunk.shape[1]]

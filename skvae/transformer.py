@@ -1,6 +1,8 @@
 """VAETransformer: the border between scikit-learn's words and torch's."""
 
 import copy
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -14,8 +16,12 @@ from ._fitting import fit_model
 from ._random import draw_seed, make_generator
 from ._reading import FLOATS, has_classes, read_classes, read_given, read_rows, read_weights
 from ._threads import threads
+from ._typing import Array, Builder, Device, RandomState, Rows, Table
 from ._validation import PARAMETER_CONSTRAINTS, check_count
+from .likelihoods import Likelihood
 from .model import VAE
+from .objectives import Objective
+from .priors import Prior
 
 __all__ = ["VAETransformer"]
 
@@ -167,34 +173,34 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
 
     def __init__(
         self,
-        n_components=16,
+        n_components: int = 16,
         *,
-        hidden_layer_sizes="auto",
-        activation="silu",
-        encoder=None,
-        decoder=None,
-        likelihood="auto",
-        categorical_features="auto",
-        prior="mixture",
-        conditional=False,
-        objective="elbo",
-        beta=1.0,
-        kl_warmup=0.3,
-        max_iter="auto",
-        batch_size="auto",
-        learning_rate="auto",
-        weight_decay="auto",
-        early_stopping=False,
-        validation_fraction=0.1,
-        n_iter_no_change=10,
-        tol=1e-4,
-        warm_start=False,
-        device="auto",
-        precision="auto",
-        compile=False,
-        random_state=None,
-        verbose=0,
-    ):
+        hidden_layer_sizes: Sequence[int] | Literal["auto"] = "auto",
+        activation: str = "silu",
+        encoder: Builder | None = None,
+        decoder: Builder | None = None,
+        likelihood: str | Likelihood = "auto",
+        categorical_features: Any = "auto",
+        prior: str | Prior = "mixture",
+        conditional: bool = False,
+        objective: str | Objective = "elbo",
+        beta: float = 1.0,
+        kl_warmup: float = 0.3,
+        max_iter: int | Literal["auto"] = "auto",
+        batch_size: int | Literal["auto"] = "auto",
+        learning_rate: float | Literal["auto"] = "auto",
+        weight_decay: float | Literal["auto"] = "auto",
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        tol: float = 1e-4,
+        warm_start: bool = False,
+        device: Device = "auto",
+        precision: Literal["auto", "float32", "float64", "bfloat16"] = "auto",
+        compile: bool = False,
+        random_state: RandomState = None,
+        verbose: int = 0,
+    ) -> None:
         self.n_components = n_components
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -224,7 +230,14 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
 
     @with_callbacks
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None, sample_weight=None, X_val=None, y_val=None):
+    def fit(
+        self,
+        X: Rows,
+        y: Rows | None = None,
+        sample_weight: Rows | None = None,
+        X_val: Rows | None = None,
+        y_val: Rows | None = None,
+    ) -> Self:
         """Learn the latent space of X.
 
         Parameters
@@ -253,7 +266,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
 
     @with_callbacks
     @fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y=None, sample_weight=None):
+    def partial_fit(self, X: Rows, y: Rows | None = None, sample_weight: Rows | None = None) -> Self:
         """Take one pass over a chunk of rows.
 
         The first chunk fixes the standardisation of the columns and the size of the networks, so it
@@ -275,7 +288,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         continuing = hasattr(self, "module_")
         return fit_model(self, X, y, sample_weight, (None, None), continuing=continuing, passing=True)
 
-    def transform(self, X):
+    def transform(self, X: Rows) -> Table:
         """Encode rows: the posterior mean of z.
 
         Parameters
@@ -289,7 +302,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         """
         return self.posterior(X)[0]
 
-    def posterior(self, X):
+    def posterior(self, X: Rows) -> tuple[Array, Array]:
         """Encode rows: mean and standard deviation of q(z given x).
 
         Parameters
@@ -301,17 +314,17 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         mean, std : ndarray of shape (n_samples, n_components)
         """
         check_is_fitted(self)
-        X = read_rows(self, X)
-        module = self._module(X.dtype)
+        rows = read_rows(self, X)
+        module = self._module(rows.dtype)
 
-        def encode(x):
+        def encode(x: torch.Tensor) -> torch.Tensor:
             posterior = module.encode(*_standardize(module, x))
             return torch.stack((posterior.mean, posterior.std), 1)
 
-        encoded = apply_to_rows(encode, X, module)[:, :, self._order]
+        encoded = apply_to_rows(encode, rows, module)[:, :, self._order]
         return encoded[:, 0], encoded[:, 1]
 
-    def inverse_transform(self, X):
+    def inverse_transform(self, X: Rows) -> Table:
         """Decode latent vectors: E[x given z].
 
         Parameters
@@ -325,7 +338,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             In the units of the data; a DataFrame if `fit` got one.
         """
         check_is_fitted(self)
-        index = X.index if hasattr(X, "iloc") else None  # of a pandas table
+        index = getattr(X, "index", None) if hasattr(X, "iloc") else None  # of a pandas table
         Z = check_array(X, dtype=FLOATS, input_name="X")
         if Z.shape[1] != self._n_features_out:
             raise ValueError(
@@ -336,7 +349,15 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         Z = Z[:, np.argsort(self._order)]
         return self._container.wrap(apply_to_rows(module.decode, Z, module), index)
 
-    def sample(self, n_samples=1, *, y=None, noise=True, missing=True, random_state=None):
+    def sample(
+        self,
+        n_samples: int = 1,
+        *,
+        y: Any = None,
+        noise: bool = True,
+        missing: bool = True,
+        random_state: RandomState = None,
+    ) -> Table:
         """Draw new rows: z from the prior, then x given z.
 
         Parameters
@@ -364,14 +385,16 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         with torch.no_grad(), threads():
             z = module.prior.sample(int(n_samples), generator, codes).cpu().numpy()
 
-        def decode(z):
+        def decode(z: torch.Tensor) -> torch.Tensor:
             output = module.decoder(z)
             likelihood = module.likelihood
             return likelihood.sample(output, generator, missing) if noise else likelihood.mean(output)
 
         return self._container.wrap(apply_to_rows(decode, z, module), whole=noise)
 
-    def sample_conditional(self, given, n_samples=1, *, y=None, random_state=None):
+    def sample_conditional(
+        self, given: Any, n_samples: int = 1, *, y: Any = None, random_state: RandomState = None
+    ) -> Table:
         """Draw rows of which some cells are given: p(the others given these), without rejection.
 
         Parameters
@@ -409,7 +432,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         size = min(n_samples, SAMPLES_AT_ONCE)
         n_particles = max(LEAST_PARTICLES, PARTICLES * size)
 
-        def draw(x, codes=None):
+        def draw(x: torch.Tensor, codes: Any = None) -> torch.Tensor:
             x = module.likelihood.standardize(x)
             return module.condition(x, size, n_particles, generator, codes)
 
@@ -422,7 +445,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         index = np.repeat(given.index, n_samples) if hasattr(given, "iloc") else None
         return self._container.wrap(np.where(np.isnan(known), drawn, known), index, whole=True)
 
-    def score_samples(self, X, n_draws=100, *, y=None):
+    def score_samples(self, X: Rows, n_draws: int = 100, *, y: Rows | None = None) -> Array:
         """Estimate log p(x) of each row by importance sampling.
 
         The draws of z use the same noise for every row, so scores are deterministic and do not
@@ -445,7 +468,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         """
         return self._score(VAE.log_marginal, X, n_draws, y)
 
-    def score_cells(self, X, n_draws=100, *, y=None):
+    def score_cells(self, X: Rows, n_draws: int = 100, *, y: Rows | None = None) -> Array:
         """Divide the score of each row into what its cells and its place in the latent space give.
 
         log p(x) = E[log p(x given z)] - KL(p(z given x) || p(z)), by the draws of `score_samples`
@@ -468,7 +491,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         """
         return self._score(VAE.log_cells, X, n_draws, y)
 
-    def score(self, X, y=None, sample_weight=None):
+    def score(self, X: Rows, y: Rows | None = None, sample_weight: Rows | None = None) -> float:
         """Return the mean of `score_samples`: nats per row, higher is better.
 
         Parameters
@@ -488,14 +511,14 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             return float(np.mean(scores))
         return float(np.average(scores, weights=read_weights(sample_weight, X)))
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         tags.target_tags.required = self.conditional
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         # a module on a GPU would not load on a machine without one
         state = super().__getstate__()
         if "module_" in state and state["device_"].type != "cpu":
@@ -508,10 +531,10 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         return state
 
     @property
-    def _n_features_out(self):
+    def _n_features_out(self) -> int:
         return self.module_.latent_dim
 
-    def _score(self, density, X, n_draws, y):
+    def _score(self, density: Callable[..., torch.Tensor], X: Any, n_draws: int, y: Rows | None) -> Array:
         """Apply a method of the model that takes rows, noise, completeness and classes to rows of X."""
         check_is_fitted(self)
         check_count(n_draws, "n_draws")
@@ -522,19 +545,19 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             (n_draws, 1, module.latent_dim), generator=make_generator(self._seed), dtype=torch.float64
         ).to(self.device_, torch_dtype(X.dtype))
 
-        def of_rows(x, codes=None):
+        def of_rows(x: torch.Tensor, codes: Any = None) -> torch.Tensor:
             x, complete = _standardize(module, x)
             return density(module, x, noise, complete, codes)
 
         return apply_to_rows(of_rows, X, module, n_draws, codes)
 
-    def _module(self, dtype):
+    def _module(self, dtype: Any) -> VAE:
         """Return `module_` computing in `dtype`."""
         module, dtype = self.module_, torch_dtype(dtype)
         return module if torch_dtype(self._dtype) == dtype else copy.deepcopy(module).to(dtype)
 
 
-def _standardize(module, x):
+def _standardize(module: VAE, x: torch.Tensor) -> tuple[torch.Tensor, bool]:
     """Return standardised rows, and whether no cell is missing: that is worth one look."""
     x = module.likelihood.standardize(x)
     return x, not bool(x.sum().isnan())

@@ -10,7 +10,18 @@ PACKAGE = Path(__file__).parents[1] / "skvae"
 
 # from the bottom up; a module imports from lower rows only, so those of one row do not know each other
 LAYERS = [
-    ["_threads", "_random", "_compat", "_files", "_frames", "_statistics", "_heaps", "_series", "_versions"],
+    [
+        "_threads",
+        "_random",
+        "_compat",
+        "_files",
+        "_frames",
+        "_statistics",
+        "_heaps",
+        "_series",
+        "_versions",
+        "_typing",
+    ],
     ["_arrays", "_cells"],
     ["_rows", "_observation", "_flow", "_tree"],
     ["_mixed"],

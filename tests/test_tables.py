@@ -84,7 +84,7 @@ def test_samples_keep_what_depends_on_what(table, drawn):
     for rows in (table, drawn):
         means = np.log(rows["wage"]).groupby(rows["degree"], observed=True).mean()
         assert 0.3 < means["college"] - means["school"] < 0.7
-        assert rows.loc[rows["boss"], "wage"].mean() > 1.3 * rows.loc[~rows["boss"], "wage"].mean()
+        assert rows.loc[rows["boss"], "wage"].mean() > 1.25 * rows.loc[~rows["boss"], "wage"].mean()
         missing = rows["hours"].isna().groupby(rows["degree"], observed=True).mean()
         assert missing["none"] > 0.4
         assert missing["college"] < 0.1
@@ -130,7 +130,7 @@ def test_rows_with_holes_are_filled_in_order(table, learned):
     assert new.index.tolist() == np.repeat(given.index, 4).tolist()
     assert not new.isna().any().any()
     for name in ("degree", "age", "boss", "hired"):
-        assert new[name].tolist() == np.repeat(given[name].to_numpy(), 4).tolist()
+        assert new[name].tolist() == given[name].repeat(4).tolist()
 
 
 def test_conditional_samples_of_arrays(diabetes):
@@ -293,7 +293,7 @@ def test_levels_of_an_array():
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda t: t.rename(columns={"age": "wage"}), "'wage' 2 times"),
+        (lambda t: t.rename(columns={"age": "wage"}), "'wage'.*2 times|several columns named .'wage'"),
         (lambda t: t.assign(age=[[1]] * len(t)), "'age'"),
         (lambda t: t.assign(age=[1, "a"] * (len(t) // 2)), "'age'"),
         (lambda t: t.assign(age=[f"id {i}" for i in range(len(t))]), "'age'.*an id or free text"),

@@ -3,12 +3,16 @@
 import re
 import tomllib
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 
 import torch
 
 import skvae
 from skvae._versions import PACKAGES, package_versions
+
+ROOT = Path(__file__).parents[1]
+LOWEST = ROOT / "tests" / "constraints-lowest.txt"
 
 
 def test_it_prints_versions_and_what_torch_can_do(capsys):
@@ -31,7 +35,7 @@ def test_what_is_absent_is_told(monkeypatch):
 
 
 def test_every_dependency_is_told():
-    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     tools = {"docs", "test"}
     wishes = [
@@ -39,3 +43,15 @@ def test_every_dependency_is_told():
         *(wish for name in extras if name not in tools for wish in extras[name]),
     ]
     assert {re.split(r"[<>=!~\[; ]", wish)[0] for wish in wishes} <= set(PACKAGES)
+
+
+def test_the_lowest_versions_are_those_of_the_project():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wishes = [*project["dependencies"], *chain.from_iterable(project["optional-dependencies"].values())]
+    lowest = dict(line.split("==") for line in LOWEST.read_text().splitlines() if "==" in line)
+    for wish in wishes:
+        name, _, least = wish.partition(">=")
+        if name in lowest:
+            assert f"{lowest[name]}.".startswith(f"{least}."), wish
+    needed = {wish.partition(">=")[0] for wish in wishes if ">=" in wish}
+    assert needed - {"sphinx"} <= set(lowest)
