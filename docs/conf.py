@@ -51,6 +51,7 @@ numpydoc_validation_exclude = {
     r"^skvae\.likelihoods\.(?!Likelihood|Columnwise)\w+\.",
     r"^skvae\.priors\.(?!Prior|PriorModel)\w+\.",
     r"^skvae\.objectives\.(?!Objective)\w+\.",
+    r"^skvae\.callbacks\.\w+\.",  # the hooks that scikit-learn calls
     r"^skvae\.(model|networks)\.\w+\.",
     r"^skvae\.model\.Terms$",
     r"^skvae\.networks\.ACTIVATIONS$",

@@ -95,7 +95,7 @@ class PriorModel(nn.Module, ABC):
         n_samples : int
         generator : torch.Generator
             The only source of chance.
-        y : Tensor of int, shape (n_samples,), or None
+        y : Tensor of int, shape (n_samples,), default=None
             Their classes. None means any.
 
         Returns
@@ -111,7 +111,7 @@ class PriorModel(nn.Module, ABC):
         ----------
         posterior : Posterior
             q(z given x) of B rows.
-        y : Tensor of int, shape (B,), or None
+        y : Tensor of int, shape (B,), default=None
             Their classes.
 
         Returns
