@@ -4,6 +4,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from .export import export_onnx
+from .imputer import VAEImputer
 from .outlier import VAEOutlierDetector
 from .persistence import load, save
 from .plotting import (
@@ -29,6 +30,7 @@ __all__ = [
     "MarginalsDisplay",
     "ReconstructionDisplay",
     "SampleDisplay",
+    "VAEImputer",
     "VAEOutlierDetector",
     "VAETransformer",
     "export_onnx",

@@ -2,7 +2,8 @@
 
 from sklearn.base import _fit_context as fit_context
 from sklearn.utils._metadata_requests import MetadataRequest, MethodMetadataRequest
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Interval, MissingValues, StrOptions
+from sklearn.utils.validation import _check_feature_names_in as check_feature_names_in
 from sklearn.utils.validation import _check_sample_weight as check_sample_weight
 
 try:
@@ -24,8 +25,10 @@ __all__ = [
     "CallbackSupportMixin",
     "EpochCallbacks",
     "Interval",
+    "MissingValues",
     "StrOptions",
     "callback_state",
+    "check_feature_names_in",
     "check_sample_weight",
     "fit_context",
     "with_callbacks",

@@ -319,10 +319,49 @@ class MixedModel(nn.Module):
         log_prob : Tensor of shape (...)
             Log-density of the cells that were given, each given z and all columns before it.
         """
+        log_prob, values = 0.0, []
+
+        def pick(log_p):
+            code = torch.multinomial(log_p.flatten(0, -2).exp(), 1, generator=generator)
+            return code.view(log_p.shape[:-1])
+
+        for column, given, log_p, code, told in self._follow(x, output, pick, holes):
+            log_prob = log_prob + told
+            value = column.draw(code.clamp(max=column.n_codes - 1), generator)
+            values.append(torch.where(given | (code >= column.n_codes), torch.nan, value))
+        return torch.stack(values, -1), log_prob
+
+    def expect(self, x, output, log_ratio, generator):
+        """Return what to expect in the missing cells of rows of cells; see `ObservationModel.expect`.
+
+        Columns told by earlier ones get draws of these, with the same noise for all rows; each
+        column's distribution, not a draw of it, is averaged.
+        """
+        log_weight, parts = log_ratio, []
+
+        def pick(log_p):
+            u = torch.rand((len(log_p), 1, 1), generator=generator, dtype=log_p.dtype, device=log_p.device)
+            return (log_p.exp().cumsum(-1) < u).sum(-1).clamp(max=log_p.shape[-1] - 1)
+
+        for column, _, log_p, _, told in self._follow(x, output, pick):
+            log_weight = log_weight + told
+            parts.append(log_p.exp() if column.nominal else log_p.exp() @ column.mean.to(log_p.dtype))
+        weight, values = torch.softmax(log_weight, 0), []
+        for column, part in zip(self.columns, parts, strict=True):
+            average = torch.einsum("sb,sb...->b...", weight, part)
+            values.append(average.argmax(-1).to(x.dtype) if column.nominal else average)
+        return torch.stack(values, -1)
+
+    def _follow(self, x, output, pick, holes=False):
+        """Go from column to column, telling the later ones what is given or picked.
+
+        Yields of each column: itself; whether its cells are given; the log-probabilities of its
+        codes; the codes that `pick` made of these; the log-density of what is given, else 0.
+        """
         cell, seen, _ = self._read(x)
         context = (self.context * self.before).split(self.values.shape[1], 1)
         table = self._smoothed(self.values, self.smooth_values)
-        n_units, log_prob, values = self.link.shape[1], 0.0, []
+        n_units = self.link.shape[1]
         for j, (column, (head, bias)) in enumerate(zip(self.columns, self._heads(), strict=True)):
             units = F.silu(output[..., j * n_units : (j + 1) * n_units])
             units = units + F.silu(units @ self.link[j] + self.link_bias[j])
@@ -332,17 +371,13 @@ class MixedModel(nn.Module):
             place = (target - self.first_code[j]).clamp(0, n_codes - 1)
             told = log_p.gather(-1, place.expand(log_p.shape[:-1])[..., None]).squeeze(-1)
             told = torch.where(target >= 0, told, 0.0) + self.log_density[cell[..., j]].to(told.dtype)
-            log_prob = log_prob + torch.where(given, told, 0.0)
-            code = torch.multinomial(log_p.flatten(0, -2).exp(), 1, generator=generator)
-            code = code.view(log_p.shape[:-1])
-            value = column.draw(code.clamp(max=column.n_codes - 1), generator)
-            values.append(torch.where(given | (code >= column.n_codes), torch.nan, value))
+            code = pick(log_p)
+            yield column, given, log_p, code, torch.where(given, told, 0.0)
             if self.chain and j + 1 < self.n_features:
                 code = torch.where(given, self.near[cell[..., j]], self.first_code[j] + code)
                 later = slice((j + 1) * n_units, None)
                 told = F.linear(table[code], context[j][later])
                 output = torch.cat((output[..., : (j + 1) * n_units], output[..., later] + told), -1)
-        return torch.stack(values, -1), log_prob
 
     def matrices(self):
         """Return the weights that a prior holds small, as it does those of the networks."""

@@ -457,6 +457,11 @@ class Categorical(Columnwise):
         """Return the most probable level: levels have no average."""
         return params.argmax(-2).to(params.dtype)
 
+    def mode(self, params, constants, weight):
+        """Return the most probable level in the average over S weighted draws of z."""
+        share = torch.einsum("sb,sbld->bld", weight, torch.softmax(params, -2))
+        return share.argmax(-2).to(params.dtype)
+
     def sample(self, params, constants, generator):
         """Draw levels by the Gumbel trick."""
         u = torch.rand(params.shape, generator=generator, dtype=params.dtype, device=params.device)

@@ -468,6 +468,47 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         index = np.repeat(given.index, n_samples) if hasattr(given, "iloc") else None
         return self._container.wrap(np.where(np.isnan(known), drawn, known), index, whole=True)
 
+    def impute(self, X, *, draw=False, n_draws=200, random_state=None):
+        """Fill the missing cells of rows by what the others tell.
+
+        Parameters
+        ----------
+        X : array-like or DataFrame of shape (n_samples, n_features)
+        draw : bool, default=False
+            Draw the missing cells of a row together from p(missing given seen). False takes their
+            conditional mean, and of levels the most probable one; it does not depend on which rows
+            come together.
+        n_draws : int, default=200
+            Draws of z for each row.
+        random_state : int, RandomState instance or None, default=None
+            For `draw`; None draws something new at every call.
+
+        Returns
+        -------
+        X_filled : ndarray or DataFrame of shape (n_samples, n_features)
+            A column that had nothing but missing cells in training stays as it is.
+        """
+        check_is_fitted(self)
+        check_count(n_draws, "n_draws")
+        index = X.index if hasattr(X, "iloc") else None  # of a pandas table
+        X = self._check_rows(X)
+        n_draws = max(2, n_draws)  # half of them from the prior
+        seed = draw_seed(random_state) if draw else self._seed
+        module, generator = self._module(X.dtype), make_generator(seed, self.device_)
+
+        def fill(x):
+            x = module.likelihood.standardize(x)
+            if draw:
+                return module.condition(x, 1, n_draws, generator)[:, 0]
+            return module.expect(x, n_draws, make_generator(seed, self.device_))  # the same for all rows
+
+        holed = np.flatnonzero(np.isnan(X).any(axis=1))
+        if len(holed):
+            X = X.copy()
+            filled = apply_to_rows(fill, X[holed], module, n_draws)
+            X[holed] = np.where(np.isnan(X[holed]), filled, X[holed])
+        return self._container.wrap(X, index, whole=True)
+
     def _read_given(self, given):
         """Return what is given as a matrix, NaN where it is not."""
         if not isinstance(given, dict):
