@@ -31,7 +31,7 @@ def find_holes(X, mark):
                 f"Got missing_values={mark!r} with X of numbers, where no cell can hold it. Set "
                 "missing_values=numpy.nan or a number."
             )
-        return X == mark
+        return np.equal(X, mark)
     holes = np.empty(X.shape, dtype=bool)
     for j, name in enumerate(X.columns):
         series = read_series(_column(X, j), name)

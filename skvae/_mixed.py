@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ._cells import cut, levels
+from ._cells import cut, flatten, levels, waves
 from ._observation import Likelihood
 
 ALONE = 0.3  # share of the rows in a training step whose columns are told by z alone
@@ -183,7 +183,7 @@ class MixedModel(nn.Module):
         self.incomplete = [bool(share > 0) for share in missing]
         self.sizes = [len(c.mass) + gap for c, gap in zip(columns, self.incomplete, strict=True)]
         self.stride = float(1 + max(len(c.code) for c in columns))  # a cell, or the missing one, is below
-        flat = _flatten(columns, missing, self.sizes)
+        flat = flatten(columns, missing, self.sizes)
         for name, dtype in (("target", torch.long), ("near", torch.long), ("log_density", torch.float64)):
             self.register_buffer(name, torch.tensor(np.concatenate(flat[name]), dtype=dtype))
         n_cells = [len(part) for part in flat["target"]]
@@ -195,8 +195,8 @@ class MixedModel(nn.Module):
         self.register_buffer("before", before.repeat_interleave(n_units, 0).repeat_interleave(n_values, 1))
         n_codes = sum(self.sizes)
         self.embedding = nn.Parameter(torch.randn(n_codes + 1, width) / math.sqrt(n))
-        waves = [_waves(cells, size) for cells, size in zip(columns, self.sizes, strict=True)]
-        self.register_buffer("waves", torch.tensor(np.concatenate(waves)))
+        smooth = [waves(cells, size, N_WAVES) for cells, size in zip(columns, self.sizes, strict=True)]
+        self.register_buffer("waves", torch.tensor(np.concatenate(smooth)))
         self.values = nn.Parameter(FREE * torch.randn(n_codes, n_values))
         self.smooth_values = nn.Parameter(torch.randn(n, N_WAVES, n_values))
         self.context = nn.Parameter(torch.randn(self.out_features, n * n_values) / math.sqrt(n * n_values))
@@ -325,7 +325,7 @@ class MixedModel(nn.Module):
             code = torch.multinomial(log_p.flatten(0, -2).exp(), 1, generator=generator)
             return code.view(log_p.shape[:-1])
 
-        for column, given, log_p, code, told in self._follow(x, output, pick, holes):
+        for column, given, _, code, told in self._follow(x, output, pick, holes):
             log_prob = log_prob + told
             value = column.draw(code.clamp(max=column.n_codes - 1), generator)
             values.append(torch.where(given | (code >= column.n_codes), torch.nan, value))
@@ -390,36 +390,3 @@ class MixedModel(nn.Module):
 
     def fit_constants(self, x, output):
         """Do nothing: there are no constants."""
-
-
-def _waves(cells, size):
-    """Return smooth functions of the codes of a numeric column, by rank, shape (size, N_WAVES); 0 for levels.
-
-    Cosines of rising frequency and falling height, as of a smooth random function.
-    """
-    waves = np.zeros((size, N_WAVES))
-    if len(cells.mass) > 2 and not cells.nominal:
-        order = np.argsort(cells.mean, kind="stable")
-        rank = np.empty(len(order))
-        rank[order] = np.cumsum(cells.mass[order]) - cells.mass[order] / 2
-        k = np.arange(1, N_WAVES + 1)
-        waves[: len(order)] = math.sqrt(2) * np.cos(np.pi * k * rank[:, None]) / np.sqrt(k)
-    return waves
-
-
-def _flatten(columns, missing, sizes):
-    """Return what is known of the cells of each column, its codes counted on from those before."""
-    flat = {"target": [], "near": [], "log_density": [], "mass": []}
-    start = 0
-    for cells, gap, size in zip(columns, missing, sizes, strict=True):
-        target = np.where(cells.code < 0, -1, start + cells.code)
-        density = cells.log_density + np.where(cells.code < 0, 0.0, cells.log_seen)
-        near, mass = start + cells.near, (1 - gap) * cells.mass
-        if gap > 0:  # one more cell and code: missing
-            target, near = np.append(target, start + size - 1), np.append(near, start + size - 1)
-            density, mass = np.append(density, 0.0), np.append(mass, gap)
-        parts = {"target": target, "near": near, "log_density": density, "mass": np.maximum(mass, 1e-6)}
-        for name, value in parts.items():
-            flat[name].append(value)
-        start += size
-    return flat

@@ -133,6 +133,15 @@ class VAEImputer(TransformerMixin, BaseEstimator):
         -------
         self : VAEImputer
         """
+        before = dict(vars(self))
+        try:
+            return self._fit(X)
+        except BaseException:  # a fit that fails changes nothing
+            vars(self).clear()
+            vars(self).update(before)
+            raise
+
+    def _fit(self, X):
         X, holes = self._check(X, reset=True)
         estimator = resolve_estimator(self.estimator, default_estimator(), self.random_state)
         if estimator is self.estimator:
@@ -140,21 +149,28 @@ class VAEImputer(TransformerMixin, BaseEstimator):
             nothing = dig(X[:1], np.ones((1, X.shape[1]), dtype=bool))
             known = ~find_holes(estimator.impute(nothing, n_draws=1), np.nan)[0]
         else:
-            if estimator.conditional:
-                raise ValueError(
-                    "Got an estimator with conditional=True; expected one that needs no classes, since imputers "
-                    "get none. Set conditional=False, or fit it first and pass it in FrozenEstimator."
-                )
             known = ~holes.all(axis=0)
-            if not known.any():
-                raise ValueError(f"Got X of shape {X.shape} with nothing but missing cells to learn from.")
+            self._check_learning(estimator, known)
             estimator.fit(self._select(X, holes, known))
         self.estimator_, self._is_known = estimator, known
         self.indicator_ = None
         if self.add_indicator:
-            self.indicator_ = MissingIndicator(error_on_new=False).fit(_flag(holes))
+            self.indicator_ = MissingIndicator(error_on_new=False).fit(np.where(holes, np.nan, 0.0))
         self.random_state_ = np.random.RandomState(draw_seed(self.random_state))
         return self
+
+    @staticmethod
+    def _check_learning(estimator, known):
+        if estimator.conditional:
+            raise ValueError(
+                "Got an estimator with conditional=True; expected one that needs no classes, since imputers "
+                "get none. Set conditional=False, or fit it first and pass it in FrozenEstimator."
+            )
+        if not known.any():
+            raise ValueError(
+                "Got X with nothing but missing cells to learn from; expected some that are not. Check "
+                "missing_values."
+            )
 
     def transform(self, X):
         """Fill the missing cells.
@@ -166,7 +182,7 @@ class VAEImputer(TransformerMixin, BaseEstimator):
         Returns
         -------
         X_filled : ndarray or DataFrame of shape (n_samples, n_features_out)
-            Of the kind and the types of X.
+            Of the kind and the types of X; an array if `fit` got one.
         """
         check_is_fitted(self)
         X, holes = self._check(X, reset=False)
@@ -199,7 +215,7 @@ class VAEImputer(TransformerMixin, BaseEstimator):
         if self.indicator_ is None:
             return result
         names = self.get_feature_names_out()[len(places) :]
-        return append_flags(result, self.indicator_.transform(_flag(holes)), names)
+        return append_flags(result, holes[:, self.indicator_.features_], names)
 
     def _names(self, mask):
         return getattr(self, "feature_names_in_", np.arange(self.n_features_in_))[mask].tolist()
@@ -232,16 +248,19 @@ class VAEImputer(TransformerMixin, BaseEstimator):
         return tags
 
     def _check(self, X, reset):
-        """Check the columns; return an array of floats, or the table itself, and where cells are missing."""
-        if is_frame(X):
+        """Check the columns; return an array of floats, or the table itself, and where cells are missing.
+
+        A table for a model of an array is taken for an array, as its columns go by place.
+        """
+        if reset:
+            self._is_table = is_frame(X)
+        if is_frame(X) and self._is_table:
             validate_data(self, X, reset=reset, skip_check_array=True)
             if not len(X) or not X.shape[1]:
                 raise ValueError(f"Got X of shape {X.shape}; a minimum of 1 row and column is required.")
         else:
             finite = "allow-nan" if is_empty_mark(self.missing_values) else True
-            X = validate_data(
-                self, X, reset=reset, dtype=[np.float64, np.float32], ensure_all_finite=finite
-            )
+            X = validate_data(self, X, reset=reset, dtype=[np.float64, np.float32], ensure_all_finite=finite)
         return X, find_holes(X, self.missing_values)
 
     def _select(self, X, holes, known):
@@ -254,10 +273,6 @@ class VAEImputer(TransformerMixin, BaseEstimator):
 def default_estimator():
     """Return the model that ranked best."""
     return VAETransformer(beta=0.3)
-
-
-def _flag(holes):
-    return np.where(holes, np.nan, 0.0)
 
 
 def _holds_numbers(X):

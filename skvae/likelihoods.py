@@ -287,6 +287,11 @@ class Bernoulli(Columnwise):
         """Return the probabilities of 1."""
         return torch.sigmoid(_first(params))
 
+    def mode(self, params, constants, weight):
+        """Return the more probable one over S weighted draws of z, shape (B, D); of grey values the mean."""
+        share = (weight.unsqueeze(-1) * self.mean(params, constants)).sum(0)
+        return share if self.dynamic else share.round()
+
     def sample(self, params, constants, generator):
         """Draw zeros and ones."""
         return torch.bernoulli(torch.sigmoid(_first(params)), generator=generator)

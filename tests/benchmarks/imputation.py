@@ -53,7 +53,7 @@ def load(path, n_rows, seed):
     for column in table:
         number = pd.api.types.is_numeric_dtype(table[column]) and table[column].dtype != bool
         table[column] = table[column].astype(float if number else "category")
-    return table.loc[:, table.nunique() > 1]
+    return table.loc[:, [len(table[column].dropna().unique()) > 1 for column in table]]
 
 
 def hide(table, fraction, seed):
@@ -82,7 +82,8 @@ def fill_averages(table, seed):
 def fill_encoded(imputer, table, seed):
     """Fill by an imputer of numbers."""
     blocks = []
-    for _, column in table.items():
+    for name in table:
+        column = table[name]
         if is_level(column):
             block = (column.cat.codes.to_numpy()[:, None] == np.arange(len(column.cat.categories))) + 0.0
             block[column.isna()] = np.nan
@@ -109,9 +110,13 @@ def fill_encoded(imputer, table, seed):
 def fill_by_forests(table, seed, trees=100, max_iter=5):
     """Fill by random forests, column by column, until the change grows."""
     hidden = table.isna().to_numpy()
-    codes = pd.DataFrame({n: c.cat.codes if is_level(c) else c for n, c in table.items()}).to_numpy(float, copy=True)
+    codes = pd.DataFrame({n: c.cat.codes if is_level(c) else c for n, c in table.items()}).to_numpy(
+        float, copy=True
+    )
     average = fill_averages(table, seed)
-    X = pd.DataFrame({n: c.cat.codes if is_level(c) else c for n, c in average.items()}).to_numpy(float, copy=True)
+    X = pd.DataFrame({n: c.cat.codes if is_level(c) else c for n, c in average.items()}).to_numpy(
+        float, copy=True
+    )
     levels = np.array([is_level(column) for _, column in table.items()])
     scale, last = X.std(axis=0) + 1e-12, np.inf
     for _ in range(max_iter):
@@ -120,10 +125,14 @@ def fill_by_forests(table, seed, trees=100, max_iter=5):
             gap = hidden[:, j]
             if gap.any():
                 others = np.delete(X, j, axis=1)
-                kind = RandomForestClassifier if levels[j] else partial(RandomForestRegressor, max_features=1 / 3)
+                kind = (
+                    RandomForestClassifier
+                    if levels[j]
+                    else partial(RandomForestRegressor, max_features=1 / 3)
+                )
                 forest = kind(trees, random_state=seed).fit(others[~gap], codes[~gap, j])
                 X[gap, j] = forest.predict(others[gap])
-        change = np.where(levels, X != before, ((X - before) / scale) ** 2)[hidden].mean()
+        change = np.where(levels, before != X, ((X - before) / scale) ** 2)[hidden].mean()
         if change > last:
             X = before
             break
