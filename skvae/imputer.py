@@ -16,7 +16,7 @@ from ._holes import append_flags, dig, find_holes, is_empty_mark, put, split_col
 from ._random import draw_seed
 from ._series import read_series
 from ._validation import resolve_estimator
-from .columns import is_frame
+from .columns import is_frame, is_table
 from .transformer import VAETransformer
 
 __all__ = ["VAEImputer"]
@@ -33,8 +33,9 @@ class VAEImputer(TransformerMixin, BaseEstimator):
     Parameters
     ----------
     estimator : VAETransformer, FrozenEstimator or None, default=None
-        The model of the rows; `fit` trains a clone. None: ``VAETransformer(beta=0.3)``, whose
-        latent space keeps more of a row than the usual one. A fitted one in
+        The model of the rows; `fit` trains a clone. None: ``VAETransformer(beta=0.3,
+        weight_decay=1 / n_samples)``, which holds on to more of a row than the usual one, and for
+        a table with columns of other than numbers ``VAETransformer()``. A fitted one in
         `sklearn.frozen.FrozenEstimator` is used as it is, and no column is dropped that it knows.
     missing_values : number, str, NaN, None or pandas.NA, default=NaN
         What marks a missing cell. NaN, None and pandas.NA all stand for whatever the table's
@@ -48,7 +49,7 @@ class VAEImputer(TransformerMixin, BaseEstimator):
     keep_empty_features : bool, default=False
         Keep columns that had nothing but missing cells in `fit`, and fill them with 0 if they hold
         numbers; those of levels or moments stay empty. False drops them.
-    n_draws : int, default=200
+    n_draws : int, default=500
         Draws of z per row.
     random_state : int, RandomState instance or None, default=None
         Seeds the draws of `sample_posterior`, and replaces that of `estimator`, unless None.
@@ -85,7 +86,7 @@ class VAEImputer(TransformerMixin, BaseEstimator):
     >>> X[0, 2] = np.nan  # it was 1.4
     >>> imputer = VAEImputer(VAETransformer(2, max_iter=200), random_state=0).fit(X)
     >>> imputer.transform(X)[0].round(1)
-    array([5.1, 3.5, 1.5, 0.2])
+    array([5.1, 3.5, 1.6, 0.2])
     """
 
     _parameter_constraints: ClassVar = {
@@ -108,7 +109,7 @@ class VAEImputer(TransformerMixin, BaseEstimator):
         sample_posterior=False,
         add_indicator=False,
         keep_empty_features=False,
-        n_draws=200,
+        n_draws=500,
         random_state=None,
     ):
         self.estimator = estimator
@@ -143,7 +144,7 @@ class VAEImputer(TransformerMixin, BaseEstimator):
 
     def _fit(self, X):
         X, holes = self._check(X, reset=True)
-        estimator = resolve_estimator(self.estimator, default_estimator(), self.random_state)
+        estimator = resolve_estimator(self.estimator, default_estimator(X), self.random_state)
         if estimator is self.estimator:
             estimator.fit(X, None)  # only checks that it is fitted
             nothing = dig(X[:1], np.ones((1, X.shape[1]), dtype=bool))
@@ -241,7 +242,7 @@ class VAEImputer(TransformerMixin, BaseEstimator):
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        inner = get_tags(default_estimator() if self.estimator is None else self.estimator)
+        inner = get_tags(VAETransformer() if self.estimator is None else self.estimator)
         tags.input_tags = inner.input_tags
         tags.input_tags.allow_nan = is_empty_mark(self.missing_values)
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
@@ -270,9 +271,11 @@ class VAEImputer(TransformerMixin, BaseEstimator):
         return X if is_empty_mark(self.missing_values) else dig(X, holes)
 
 
-def default_estimator():
-    """Return the model that ranked best."""
-    return VAETransformer(beta=0.3)
+def default_estimator(X):
+    """Return the model that ranked best for rows as those of X."""
+    if is_table(X):
+        return VAETransformer()
+    return VAETransformer(beta=0.3, weight_decay=1 / len(X))
 
 
 def _holds_numbers(X):

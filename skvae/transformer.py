@@ -468,7 +468,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         index = np.repeat(given.index, n_samples) if hasattr(given, "iloc") else None
         return self._container.wrap(np.where(np.isnan(known), drawn, known), index, whole=True)
 
-    def impute(self, X, *, draw=False, n_draws=200, random_state=None):
+    def impute(self, X, *, draw=False, n_draws=500, random_state=None):
         """Fill the missing cells of rows by what the others tell.
 
         Parameters
@@ -478,7 +478,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             Draw the missing cells of a row together from p(missing given seen). False takes their
             conditional mean, and of levels the most probable one; it does not depend on which rows
             come together.
-        n_draws : int, default=200
+        n_draws : int, default=500
             Draws of z for each row.
         random_state : int, RandomState instance or None, default=None
             For `draw`; None draws something new at every call.
