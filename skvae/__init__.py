@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from ._versions import show_versions
 from .export import export_onnx
+from .imputer import VAEImputer
 from .outlier import VAEOutlierDetector
 from .persistence import load, save
 from .plotting import (
@@ -30,6 +31,7 @@ __all__ = [
     "MarginalsDisplay",
     "ReconstructionDisplay",
     "SampleDisplay",
+    "VAEImputer",
     "VAEOutlierDetector",
     "VAETransformer",
     "export_onnx",

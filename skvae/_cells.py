@@ -1,5 +1,6 @@
 """The line cut into cells: intervals and points on which the density of one column is constant."""
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -303,3 +304,36 @@ def _log_widths(edges):
         width = np.diff(edges)
     wide = np.isinf(width)
     return np.log(np.where(wide, np.diff(edges / 2), width)) + np.log(2) * wide
+
+
+def waves(cells, size, n_waves):
+    """Return smooth functions of the codes of a numeric column, by rank, shape (size, n_waves); 0 for levels.
+
+    Cosines of rising frequency and falling height, as of a smooth random function.
+    """
+    wave = np.zeros((size, n_waves))
+    if len(cells.mass) > 2 and not cells.nominal:
+        order = np.argsort(cells.mean, kind="stable")
+        rank = np.empty(len(order))
+        rank[order] = np.cumsum(cells.mass[order]) - cells.mass[order] / 2
+        k = np.arange(1, n_waves + 1)
+        wave[: len(order)] = math.sqrt(2) * np.cos(np.pi * k * rank[:, None]) / np.sqrt(k)
+    return wave
+
+
+def flatten(columns, missing, sizes):
+    """Return what is known of the cells of each column, its codes counted on from those before."""
+    flat = {"target": [], "near": [], "log_density": [], "mass": []}
+    start = 0
+    for cells, gap, size in zip(columns, missing, sizes, strict=True):
+        target = np.where(cells.code < 0, -1, start + cells.code)
+        density = cells.log_density + np.where(cells.code < 0, 0.0, cells.log_seen)
+        near, mass = start + cells.near, (1 - gap) * cells.mass
+        if gap > 0:  # one more cell and code: missing
+            target, near = np.append(target, start + size - 1), np.append(near, start + size - 1)
+            density, mass = np.append(density, 0.0), np.append(mass, gap)
+        parts = {"target": target, "near": near, "log_density": density, "mass": np.maximum(mass, 1e-6)}
+        for name, value in parts.items():
+            flat[name].append(value)
+        start += size
+    return flat

@@ -6,7 +6,8 @@ from contextlib import contextmanager, nullcontext
 from sklearn.base import _fit_context as fit_context
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils._metadata_requests import MetadataRequest, MethodMetadataRequest
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Interval, MissingValues, StrOptions
+from sklearn.utils.validation import _check_feature_names_in as check_feature_names_in
 from sklearn.utils.validation import _check_sample_weight as check_sample_weight
 
 try:
@@ -28,9 +29,11 @@ __all__ = [
     "CallbackSupportMixin",
     "EpochCallbacks",
     "Interval",
+    "MissingValues",
     "StrOptions",
     "callback_state",
     "callback_transport",
+    "check_feature_names_in",
     "check_sample_weight",
     "fit_context",
     "nested_fit",

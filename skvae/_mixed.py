@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ._cells import cut, ends, levels
+from ._cells import cut, ends, flatten, levels, waves
 from ._heaps import members, ratios
 from ._observation import Likelihood
 
@@ -194,7 +194,7 @@ class MixedModel(nn.Module):
         self.incomplete = [bool(share > 0) for share in missing]
         self.sizes = [len(c.mass) + gap for c, gap in zip(columns, self.incomplete, strict=True)]
         self.stride = float(1 + max(len(c.code) for c in columns))  # a cell, or the missing one, is below
-        flat = _flatten(columns, missing, self.sizes)
+        flat = flatten(columns, missing, self.sizes)
         for name, dtype in (("target", torch.long), ("near", torch.long), ("log_density", torch.float64)):
             self.register_buffer(name, torch.tensor(np.concatenate(flat[name]), dtype=dtype))
         n_cells = [len(part) for part in flat["target"]]
@@ -206,8 +206,8 @@ class MixedModel(nn.Module):
         self.register_buffer("before", before.repeat_interleave(n_units, 0).repeat_interleave(n_values, 1))
         n_codes = sum(self.sizes)
         self.embedding = nn.Parameter(torch.randn(n_codes + 1, width) / math.sqrt(n))
-        waves = [_waves(cells, size) for cells, size in zip(columns, self.sizes, strict=True)]
-        self.register_buffer("waves", torch.tensor(np.concatenate(waves)))
+        smooth = [waves(cells, size, N_WAVES) for cells, size in zip(columns, self.sizes, strict=True)]
+        self.register_buffer("waves", torch.tensor(np.concatenate(smooth)))
         self.values = nn.Parameter(FREE * torch.randn(n_codes, n_values))
         self.smooth_values = nn.Parameter(torch.randn(n, N_WAVES, n_values))
         self.context = nn.Parameter(torch.randn(self.out_features, n * n_values) / math.sqrt(n * n_values))
@@ -330,10 +330,49 @@ class MixedModel(nn.Module):
         log_prob : Tensor of shape (...)
             Log-density of the cells that were given, each given z and all columns before it.
         """
+        log_prob, values = 0.0, []
+
+        def pick(log_p):
+            code = torch.multinomial(log_p.flatten(0, -2).exp(), 1, generator=generator)
+            return code.view(log_p.shape[:-1])
+
+        for column, given, _, code, told in self._follow(x, output, pick, holes):
+            log_prob = log_prob + told
+            value = column.draw(code.clamp(max=column.n_codes - 1), generator)
+            values.append(torch.where(given | (code >= column.n_codes), torch.nan, value))
+        return torch.stack(values, -1), log_prob
+
+    def expect(self, x, output, log_ratio, generator):
+        """Return what to expect in the missing cells of rows of cells; see `ObservationModel.expect`.
+
+        Columns told by earlier ones get draws of these, with the same noise for all rows; each
+        column's distribution, not a draw of it, is averaged.
+        """
+        log_weight, parts = log_ratio, []
+
+        def pick(log_p):
+            u = torch.rand((len(log_p), 1, 1), generator=generator, dtype=log_p.dtype, device=log_p.device)
+            return (log_p.exp().cumsum(-1) < u).sum(-1).clamp(max=log_p.shape[-1] - 1)
+
+        for column, _, log_p, _, told in self._follow(x, output, pick):
+            log_weight = log_weight + told
+            parts.append(log_p.exp() if column.nominal else log_p.exp() @ column.mean.to(log_p.dtype))
+        weight, values = torch.softmax(log_weight, 0), []
+        for column, part in zip(self.columns, parts, strict=True):
+            average = torch.einsum("sb,sb...->b...", weight, part)
+            values.append(average.argmax(-1).to(x.dtype) if column.nominal else average)
+        return torch.stack(values, -1)
+
+    def _follow(self, x, output, pick, holes=False):
+        """Go from column to column, telling the later ones what is given or picked.
+
+        Yields of each column: itself; whether its cells are given; the log-probabilities of its
+        codes; the codes that `pick` made of these; the log-density of what is given, else 0.
+        """
         cell, seen, _ = self._read(x)
         context = (self.context * self.before).split(self.values.shape[1], 1)
         table = self._smoothed(self.values, self.smooth_values)
-        n_units, log_prob, values = self.link.shape[1], 0.0, []
+        n_units, output = self.link.shape[1], output.clone()
         for j, (column, (head, bias)) in enumerate(zip(self.columns, self._heads(), strict=True)):
             units = F.silu(output[..., j * n_units : (j + 1) * n_units])
             units = units + F.silu(units @ self.link[j] + self.link_bias[j])
@@ -343,17 +382,17 @@ class MixedModel(nn.Module):
             place = (target - self.first_code[j]).clamp(0, n_codes - 1)
             told = log_p.gather(-1, place.expand(log_p.shape[:-1])[..., None]).squeeze(-1)
             told = torch.where(target >= 0, told, 0.0) + self.log_density[cell[..., j]].to(told.dtype)
-            log_prob = log_prob + torch.where(given, told, 0.0)
-            code = torch.multinomial(log_p.flatten(0, -2).exp(), 1, generator=generator)
-            code = code.view(log_p.shape[:-1])
-            value = column.draw(code.clamp(max=column.n_codes - 1), generator)
-            values.append(torch.where(given | (code >= column.n_codes), torch.nan, value))
+            code = pick(log_p)
+            yield column, given, log_p, code, torch.where(given, told, 0.0)
             if self.chain and j + 1 < self.n_features:
-                code = torch.where(given, self.near[cell[..., j]], self.first_code[j] + code)
-                later = slice((j + 1) * n_units, None)
-                told = F.linear(table[code], context[j][later])
-                output = torch.cat((output[..., : (j + 1) * n_units], output[..., later] + told), -1)
-        return torch.stack(values, -1), log_prob
+                start, later = self.first_code[j], slice((j + 1) * n_units, None)
+                code = torch.where(given, self.near[cell[..., j]] - start, code)
+                own, weight = table[start : start + self.sizes[j]], context[j][later]
+                if code.numel() > len(own):  # what each code tells is worth computing once
+                    told = F.embedding(code, F.linear(own, weight))
+                else:
+                    told = F.linear(own[code], weight)
+                output[..., later] += told
 
     def matrices(self):
         """Return the weights that a prior holds small, as it does those of the networks."""
@@ -366,36 +405,3 @@ class MixedModel(nn.Module):
 
     def fit_constants(self, x, output):
         """Do nothing: there are no constants."""
-
-
-def _waves(cells, size):
-    """Return smooth functions of the codes of a numeric column, by rank, shape (size, N_WAVES); 0 for levels.
-
-    Cosines of rising frequency and falling height, as of a smooth random function.
-    """
-    waves = np.zeros((size, N_WAVES))
-    if len(cells.mass) > 2 and not cells.nominal:
-        order = np.argsort(cells.mean, kind="stable")
-        rank = np.empty(len(order))
-        rank[order] = np.cumsum(cells.mass[order]) - cells.mass[order] / 2
-        k = np.arange(1, N_WAVES + 1)
-        waves[: len(order)] = math.sqrt(2) * np.cos(np.pi * k * rank[:, None]) / np.sqrt(k)
-    return waves
-
-
-def _flatten(columns, missing, sizes):
-    """Return what is known of the cells of each column, its codes counted on from those before."""
-    flat = {"target": [], "near": [], "log_density": [], "mass": []}
-    start = 0
-    for cells, gap, size in zip(columns, missing, sizes, strict=True):
-        target = np.where(cells.code < 0, -1, start + cells.code)
-        density = cells.log_density + np.where(cells.code < 0, 0.0, cells.log_seen)
-        near, mass = start + cells.near, (1 - gap) * cells.mass
-        if gap > 0:  # one more cell and code: missing
-            target, near = np.append(target, start + size - 1), np.append(near, start + size - 1)
-            density, mass = np.append(density, 0.0), np.append(mass, gap)
-        parts = {"target": target, "near": near, "log_density": density, "mass": np.maximum(mass, 1e-6)}
-        for name, value in parts.items():
-            flat[name].append(value)
-        start += size
-    return flat

@@ -183,6 +183,32 @@ class ObservationModel(nn.Module):
         drawn = self.sample(output, generator)
         return torch.where(torch.isnan(x), drawn, torch.nan), self.row_log_prob(x, output)
 
+    def expect(self, x, output, log_ratio, generator=None):
+        """Return what to expect in the missing cells of standardised rows, given the others.
+
+        Parameters
+        ----------
+        x : Tensor of shape (B, n_features)
+        output : Tensor of shape (S, B, n_outputs)
+            What the decoder made of draws of z.
+        log_ratio : Tensor of shape (S, B)
+            Log-density of the draws in the prior over that in what they were drawn from.
+        generator : torch.Generator or None
+            Not used.
+
+        Returns
+        -------
+        Tensor of shape (B, n_features)
+            E[x given the cells seen] in the units of the data; of levels the most probable one.
+        """
+        weight = torch.softmax(self.row_log_prob(x, output) + log_ratio, 0)
+        params = self._params(output)
+        mode = getattr(self.likelihood, "mode", None)
+        if mode is not None:
+            return mode(params, self.constants, weight)
+        mean = self.likelihood.mean(params, self.constants)
+        return self._rescale((weight.unsqueeze(-1) * mean).sum(0))
+
     def _params(self, output):
         params = output.unflatten(-1, (self.n_params, self.n_features))
         return params if self.offset is None else params + self.offset

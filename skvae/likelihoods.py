@@ -333,6 +333,11 @@ class Bernoulli(Columnwise):
         """Return the probabilities of 1."""
         return torch.sigmoid(_first(params))
 
+    def mode(self, params: torch.Tensor, constants: Any, weight: torch.Tensor) -> torch.Tensor:
+        """Return the more probable one over S weighted draws of z, shape (B, D); of grey values the mean."""
+        share = (weight.unsqueeze(-1) * self.mean(params, constants)).sum(0)
+        return share if self.dynamic else share.round()
+
     def sample(self, params: torch.Tensor, constants: Any, generator: torch.Generator) -> torch.Tensor:
         """Draw zeros and ones."""
         return torch.bernoulli(torch.sigmoid(_first(params)), generator=generator)
@@ -502,6 +507,11 @@ class Categorical(Columnwise):
     def mean(self, params: torch.Tensor, constants: Any) -> torch.Tensor:
         """Return the most probable level: levels have no average."""
         return params.argmax(-2).to(params.dtype)
+
+    def mode(self, params: torch.Tensor, constants: Any, weight: torch.Tensor) -> torch.Tensor:
+        """Return the most probable level in the average over S weighted draws of z."""
+        share = torch.einsum("sb,sbld->bld", weight, torch.softmax(params, -2))
+        return share.argmax(-2).to(params.dtype)
 
     def sample(self, params: torch.Tensor, constants: Any, generator: torch.Generator) -> torch.Tensor:
         """Draw levels by the Gumbel trick."""

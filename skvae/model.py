@@ -279,16 +279,41 @@ class VAE(nn.Module):
         chosen = torch.multinomial(weight.T, n_samples, replacement=True, generator=generator)
         return values.transpose(0, 1).gather(1, chosen[..., None].expand(-1, -1, values.shape[-1]))
 
-    def _propose(self, x, n_particles, generator, y):
-        """Draw z from posterior and prior; return it, its log-density in the prior and in the proposal."""
+    def expect(self, x, n_particles, generator):
+        """Return what to expect in the missing cells of rows given the others, by importance sampling.
+
+        The draws of z are those of `condition`, but with the same noise for every row, so that no
+        row depends on the others.
+
+        Parameters
+        ----------
+        x : Tensor of shape (B, n_features)
+        n_particles : int
+            Draws of z for each row.
+        generator : torch.Generator
+
+        Returns
+        -------
+        Tensor of shape (B, n_features)
+            The conditional mean, or the most probable level; anything where a cell is not missing.
+        """
+        z, log_pz, log_proposal = self._propose(x, n_particles, generator, shared=True)
+        output = self.decoder(z.flatten(0, 1)).unflatten(0, z.shape[:2])
+        return self.likelihood.expect(x, output, log_pz - log_proposal, generator)
+
+    def _propose(self, x, n_particles, generator, y=None, shared=False):
+        """Draw z from posterior and prior; return it, its log-density in the prior and in the proposal.
+
+        `shared` tells whether all rows get the same noise.
+        """
         posterior = self.encode(x)
-        n_here = n_particles - n_particles // 2
-        shape = (n_here, len(x), self.latent_dim)
+        n_here, n_rows = n_particles - n_particles // 2, 1 if shared else len(x)
+        shape = (n_here, n_rows, self.latent_dim)
         noise = torch.randn(shape, generator=generator, dtype=x.dtype, device=x.device)
-        n_there = n_particles // 2 * len(x)
+        n_there = n_particles // 2 * n_rows
         classes = None if y is None else y.repeat(n_particles // 2)
-        there = self.prior.sample(n_there, generator, classes).unflatten(0, (-1, len(x)))
-        z = torch.cat((posterior.rsample(noise), there.to(x)))
+        there = self.prior.sample(n_there, generator, classes).unflatten(0, (-1, n_rows))
+        z = torch.cat((posterior.rsample(noise), there.to(x).expand(-1, len(x), -1)))
         log_pz, log_qz = self.prior.log_prob(z, y), posterior.component_log_prob(z).sum(-1)
         share = math.log(n_here / n_particles)
         return z, log_pz, torch.logaddexp(log_qz + share, log_pz + math.log1p(-n_here / n_particles))

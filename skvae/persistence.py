@@ -20,6 +20,7 @@ import numpy as np
 import sklearn
 import torch
 from sklearn.base import BaseEstimator
+from sklearn.impute import MissingIndicator
 from torch import nn
 
 from . import (
@@ -28,6 +29,7 @@ from . import (
     _mixed,
     _observation,
     columns,
+    imputer,
     likelihoods,
     model,
     networks,
@@ -52,6 +54,7 @@ MODULES = [
     _mixed,
     _observation,
     columns,
+    imputer,
     likelihoods,
     model,
     networks,
@@ -220,7 +223,7 @@ def _known_names() -> dict[str, Any]:
         modules.append(importlib.import_module(".oversampler", __package__))
     ours = [thing for module in modules for thing in vars(module).values() if _is_known(thing, module)]
     types = [bool, int, float, str, *np.sctypeDict.values()]  # as a parameter dtype has them
-    known = [*ours, *LAYERS, *METADATA_REQUESTS, *types, model.posterior_of]
+    known = [*ours, *LAYERS, *METADATA_REQUESTS, MissingIndicator, *types, model.posterior_of]
     return {name_of(thing): thing for thing in known}
 
 

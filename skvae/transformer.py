@@ -445,6 +445,49 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         index = np.repeat(given.index, n_samples) if hasattr(given, "iloc") else None
         return self._container.wrap(np.where(np.isnan(known), drawn, known), index, whole=True)
 
+    def impute(
+        self, X: Rows, *, draw: bool = False, n_draws: int = 500, random_state: RandomState = None
+    ) -> Table:
+        """Fill the missing cells of rows by what the others tell.
+
+        Parameters
+        ----------
+        X : array-like or DataFrame of shape (n_samples, n_features)
+        draw : bool, default=False
+            Draw the missing cells of a row together from p(missing given seen). False takes their
+            conditional mean, and of levels the most probable one; it does not depend on which rows
+            come together.
+        n_draws : int, default=500
+            Draws of z for each row.
+        random_state : int, RandomState instance or None, default=None
+            For `draw`; None draws something new at every call.
+
+        Returns
+        -------
+        X_filled : ndarray or DataFrame of shape (n_samples, n_features)
+            A column that had nothing but missing cells in training stays as it is.
+        """
+        check_is_fitted(self)
+        check_count(n_draws, "n_draws")
+        index = getattr(X, "index", None) if hasattr(X, "iloc") else None  # of a pandas table
+        filled = read_rows(self, X)
+        n_draws = max(2, n_draws)  # half of them from the prior
+        seed = draw_seed(random_state) if draw else self._seed
+        module, generator = self._module(filled.dtype), make_generator(seed, self.device_)
+
+        def fill(x: torch.Tensor) -> torch.Tensor:
+            x = module.likelihood.standardize(x)
+            if draw:
+                return module.condition(x, 1, n_draws, generator)[:, 0]
+            return module.expect(x, n_draws, make_generator(seed, self.device_))  # the same for all rows
+
+        holed = np.flatnonzero(np.isnan(filled).any(axis=1))
+        if len(holed):
+            rows = filled[holed]
+            filled = filled.copy()
+            filled[holed] = np.where(np.isnan(rows), apply_to_rows(fill, rows, module, n_draws), rows)
+        return self._container.wrap(filled, index, whole=True)
+
     def score_samples(self, X: Rows, n_draws: int = 100, *, y: Rows | None = None) -> Array:
         """Estimate log p(x) of each row by importance sampling.
 

@@ -26,7 +26,7 @@ LAYERS = [
     ["_rows", "_observation", "_flow", "_tree"],
     ["_mixed"],
     ["likelihoods", "priors", "objectives", "networks"],
-    ["columns", "model"],
+    ["columns", "model", "_holes"],
     ["training", "_validation"],  # the latter turns the names that users type into objects
     ["_defaults"],  # and this one "auto" into numbers
     ["_reading"],  # what an estimator's methods are given, into matrices

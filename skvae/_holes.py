@@ -1,0 +1,143 @@
+"""Missing cells of arrays and tables of any library: find them, fill them, leave all others alone."""
+
+from importlib import import_module
+from numbers import Number
+
+import numpy as np
+
+from ._series import library_of, read_series
+
+__all__ = ["append_flags", "dig", "find_holes", "is_empty_mark", "put", "split_columns", "take_columns"]
+
+
+def is_empty_mark(mark):
+    """Whether a mark of missing cells stands for whatever its library takes for missing: NaN, None, NA."""
+    return mark is None or str(mark) == "<NA>" or (isinstance(mark, Number) and mark != mark)
+
+
+def find_holes(X, mark):
+    """Return the mask of the missing cells of an array of floats or a table.
+
+    Raises
+    ------
+    ValueError
+        If cells are missing that do not hold the mark.
+    """
+    if library_of(X) is None:
+        if is_empty_mark(mark):
+            return np.isnan(X)
+        if not isinstance(mark, Number):
+            raise ValueError(
+                f"Got missing_values={mark!r} with X of numbers, where no cell can hold it. Set "
+                "missing_values=numpy.nan or a number."
+            )
+        return np.equal(X, mark)
+    holes = np.empty(X.shape, dtype=bool)
+    for j, name in enumerate(X.columns):
+        series = read_series(_column(X, j), name)
+        holes[:, j] = series.missing if is_empty_mark(mark) else _find_mark(series, mark)
+    return holes
+
+
+def _find_mark(series, mark):
+    if series.missing.any():
+        raise ValueError(
+            f"Input X contains NaN: column {series.name!r} has missing cells that are not marked by "
+            f"missing_values={mark!r}. Set missing_values=numpy.nan, and the marked cells to it."
+        )
+    if isinstance(mark, Number) and series.kind == "number":
+        return series.numbers() == mark
+    if series.kind == "level":
+        return np.array([type(value) is type(mark) and value == mark for value in series.tolist()], bool)
+    return np.zeros(len(series.data), dtype=bool)
+
+
+def dig(X, holes):
+    """Return an array or a table without what the cells of a mask hold."""
+    library = library_of(X)
+    if library is None:
+        return np.where(holes, np.nan, X)
+    if library == "pandas":
+        return X.mask(holes)
+    polars = import_module("polars")
+    return X.with_columns(
+        _column(X, j).zip_with(polars.Series(~holes[:, j]), polars.Series([None], dtype=X.dtypes[j]))
+        for j in np.flatnonzero(holes.any(axis=0))
+    )
+
+
+def take_columns(X, places):
+    """Return some columns, by place."""
+    return X.iloc[:, places] if library_of(X) == "pandas" else X[:, np.asarray(places)]
+
+
+def put(X, holes, values):
+    """Return X with the cells of a mask replaced, in its own types; whole numbers are rounded.
+
+    Parameters
+    ----------
+    X : ndarray or DataFrame of shape (n_rows, n_features)
+    holes : ndarray of bool, shape (n_rows, n_features)
+    values : sequence of ndarray, Series or number, one for each column
+        What to put there; of a column without holes, anything.
+    """
+    library = library_of(X)
+    if library is None:
+        X = X.copy()
+        for j in np.flatnonzero(holes.any(axis=0)):
+            hole = holes[:, j]
+            X[hole, j] = np.broadcast_to(values[j], len(X))[hole]
+        return X
+    fill = _fill_pandas if library == "pandas" else _fill_polars
+    filled = {j: fill(_column(X, j), holes[:, j], values[j]) for j in np.flatnonzero(holes.any(axis=0))}
+    if library == "polars":
+        return X.with_columns(filled.values())
+    X = X.copy()
+    for j, series in filled.items():
+        X.isetitem(j, series)
+    return X
+
+
+def split_columns(X):
+    """Return the columns of an array or a table, a list."""
+    return [_column(X, j) for j in range(X.shape[1])]
+
+
+def _column(X, j):
+    return X.iloc[:, j] if hasattr(X, "iloc") else X[:, int(j)]  # polars knows no integers of NumPy
+
+
+def _fill_pandas(series, hole, values):
+    pandas, dtype = import_module("pandas"), series.dtype
+    if isinstance(dtype, pandas.SparseDtype):
+        return _fill_pandas(series.sparse.to_dense(), hole, values).astype(dtype)
+    values = np.broadcast_to(values, len(series)) if np.ndim(values) == 0 else values
+    values = values if hasattr(values, "iloc") else pandas.Series(np.asarray(values))
+    values = values[hole]
+    if isinstance(dtype, pandas.CategoricalDtype):
+        new = [level for level in values.unique() if level not in dtype.categories]
+        series = series.cat.add_categories(new) if new else series
+    elif pandas.api.types.is_integer_dtype(dtype):
+        values = values.round()
+    series = series.copy()
+    series.iloc[np.flatnonzero(hole)] = values.astype(series.dtype).array
+    return series
+
+
+def _fill_polars(series, hole, values):
+    polars, dtype = import_module("polars"), series.dtype
+    if not isinstance(values, polars.Series):
+        values = polars.Series(np.broadcast_to(values, len(series)))
+    values = values.round() if dtype.is_integer() and values.dtype.is_float() else values
+    return series.zip_with(polars.Series(~hole), values.cast(dtype))
+
+
+def append_flags(X, flags, names):
+    """Return X with further columns: of zeros and ones in an array, of booleans in a table."""
+    library = library_of(X)
+    if library is None:
+        return np.hstack((X, flags.astype(X.dtype)))
+    if library == "pandas":
+        pandas = import_module("pandas")
+        return pandas.concat((X, pandas.DataFrame(flags, columns=names, index=X.index)), axis=1)
+    return X.hstack(import_module("polars").DataFrame(flags, schema=list(names)))
