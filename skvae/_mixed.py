@@ -361,7 +361,7 @@ class MixedModel(nn.Module):
         cell, seen, _ = self._read(x)
         context = (self.context * self.before).split(self.values.shape[1], 1)
         table = self._smoothed(self.values, self.smooth_values)
-        n_units = self.link.shape[1]
+        n_units, output = self.link.shape[1], output.clone()
         for j, (column, (head, bias)) in enumerate(zip(self.columns, self._heads(), strict=True)):
             units = F.silu(output[..., j * n_units : (j + 1) * n_units])
             units = units + F.silu(units @ self.link[j] + self.link_bias[j])
@@ -374,10 +374,14 @@ class MixedModel(nn.Module):
             code = pick(log_p)
             yield column, given, log_p, code, torch.where(given, told, 0.0)
             if self.chain and j + 1 < self.n_features:
-                code = torch.where(given, self.near[cell[..., j]], self.first_code[j] + code)
-                later = slice((j + 1) * n_units, None)
-                told = F.linear(table[code], context[j][later])
-                output = torch.cat((output[..., : (j + 1) * n_units], output[..., later] + told), -1)
+                start, later = self.first_code[j], slice((j + 1) * n_units, None)
+                code = torch.where(given, self.near[cell[..., j]] - start, code)
+                own, weight = table[start : start + self.sizes[j]], context[j][later]
+                if code.numel() > len(own):  # what each code tells is worth computing once
+                    told = F.embedding(code, F.linear(own, weight))
+                else:
+                    told = F.linear(own[code], weight)
+                output[..., later] += told
 
     def matrices(self):
         """Return the weights that a prior holds small, as it does those of the networks."""

@@ -11,12 +11,13 @@ from sklearn.impute import MissingIndicator
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ._compat import Interval, MissingValues, check_feature_names_in, fit_context
+from ._compat import Interval, MissingValues, StrOptions, check_feature_names_in, fit_context
 from ._holes import append_flags, dig, find_holes, is_empty_mark, put, split_columns, take_columns
 from ._random import draw_seed
 from ._series import read_series
 from ._validation import resolve_estimator
 from .columns import is_frame, is_table
+from .likelihoods import Mixed
 from .transformer import VAETransformer
 
 __all__ = ["VAEImputer"]
@@ -49,8 +50,9 @@ class VAEImputer(TransformerMixin, BaseEstimator):
     keep_empty_features : bool, default=False
         Keep columns that had nothing but missing cells in `fit`, and fill them with 0 if they hold
         numbers; those of levels or moments stay empty. False drops them.
-    n_draws : int, default=500
-        Draws of z per row.
+    n_draws : int or "auto", default="auto"
+        Draws of z per row. "auto" is 500, and 100 for a model of columns of mixed types, whose draws
+        take longer and whose levels gain nothing by more.
     random_state : int, RandomState instance or None, default=None
         Seeds the draws of `sample_posterior`, and replaces that of `estimator`, unless None.
 
@@ -95,7 +97,7 @@ class VAEImputer(TransformerMixin, BaseEstimator):
         "sample_posterior": ["boolean"],
         "add_indicator": ["boolean"],
         "keep_empty_features": ["boolean"],
-        "n_draws": [Interval(Integral, 1, None, closed="left")],
+        "n_draws": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "random_state": ["random_state"],
     }
     _doc_link_module = VAETransformer._doc_link_module
@@ -109,7 +111,7 @@ class VAEImputer(TransformerMixin, BaseEstimator):
         sample_posterior=False,
         add_indicator=False,
         keep_empty_features=False,
-        n_draws=500,
+        n_draws="auto",
         random_state=None,
     ):
         self.estimator = estimator
@@ -192,7 +194,7 @@ class VAEImputer(TransformerMixin, BaseEstimator):
             filled = self.estimator_.impute(
                 self._select(X, holes, self._is_known),
                 draw=self.sample_posterior,
-                n_draws=self.n_draws,
+                n_draws=self._choose_draws(),
                 random_state=self.random_state_,
             )
             for place, column in zip(np.flatnonzero(self._is_known), split_columns(filled), strict=True):
@@ -263,6 +265,11 @@ class VAEImputer(TransformerMixin, BaseEstimator):
             finite = "allow-nan" if is_empty_mark(self.missing_values) else True
             X = validate_data(self, X, reset=reset, dtype=[np.float64, np.float32], ensure_all_finite=finite)
         return X, find_holes(X, self.missing_values)
+
+    def _choose_draws(self):
+        if self.n_draws != "auto":
+            return self.n_draws
+        return 100 if isinstance(self.estimator_.likelihood_, Mixed) else 500
 
     def _select(self, X, holes, known):
         """Return the columns that the model knows, its missing cells empty."""
