@@ -10,7 +10,7 @@ from .training import Plan
 
 FULL_BATCH = 256  # up to so many distinct rows train as one batch, in float64
 SMALL = 1000  # rows below which plain narrow networks generalise better than normalised wide ones
-PRECISION_PER_PAIR, MOST_PRECISION = 1 / 3, 50  # of columns squared: each pair can be related by chance
+PRECISION_PER_PAIR, MOST_PRECISION = 1 / 4, 50  # of columns squared: each pair can be related by chance
 FINISH = 2000  # rows from which on the prior can be fitted to them without fitting single ones
 ONE_THREAD_PRODUCTS = 30e6  # multiplications per step below which a second thread does not pay
 

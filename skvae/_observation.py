@@ -193,7 +193,7 @@ class ObservationModel(nn.Module):
             What the decoder made of draws of z.
         log_ratio : Tensor of shape (S, B)
             Log-density of the draws in the prior over that in what they were drawn from.
-        generator : torch.Generator or None
+        generator : torch.Generator or None, default=None
             Not used.
 
         Returns

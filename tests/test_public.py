@@ -70,7 +70,8 @@ def true_parameters(thing):
     found = {}
     for name, parameter in inspect.signature(thing).parameters.items():
         if name != "self" and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            found[name] = NONE if parameter.default is parameter.empty else parameter.default
+            default = NONE if parameter.default is parameter.empty else parameter.default
+            found[name] = "NaN" if default != default else default
     return found
 
 
