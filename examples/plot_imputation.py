@@ -22,7 +22,7 @@ from sklearn.impute import SimpleImputer
 
 from skvae import VAEImputer
 
-figures = Path(__file__).parent / "figures"
+figures = Path(globals().get("__file__", "")).parent / "figures"  # a notebook has no __file__
 figures.mkdir(exist_ok=True)
 rng = np.random.default_rng(0)
 

@@ -78,7 +78,7 @@ class VAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         What the draws are seeded with.
     n_features_in_ : int
         Columns of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Only if X has string column names.
 
     See Also
