@@ -29,7 +29,7 @@ def choose_networks(hidden_layer_sizes, activation, amount, table):
     return encoder, MLP(sizes[::-1], activation, norm=large)
 
 
-def choose_plan(params, objective, n_rows, amount, n_before, passing, table):
+def choose_plan(params, objective, n_rows, amount, n_columns, n_before, passing, table):
     """Return the `Plan` of a fit.
 
     Parameters
@@ -41,12 +41,13 @@ def choose_plan(params, objective, n_rows, amount, n_before, passing, table):
         Distinct rows.
     amount : float
         How many rows they stand for: repetitions count, so do weights.
+    n_columns : int
     n_before : int
         Epochs that a warm start goes on from.
     passing : bool
         One pass of `partial_fit`.
-    table : int
-        Columns of a table; 0 if it is none.
+    table : bool
+        Whether the likelihood is one of tables.
     """
 
     def auto(name, otherwise):
@@ -62,9 +63,11 @@ def choose_plan(params, objective, n_rows, amount, n_before, passing, table):
     epochs = auto("max_iter", max(1, round(steps / max(1, round(n_rows / batch_size)))))
     table_rate = 15e-3 if full_batch else 3e-3 if batch_size >= 512 else 6e-3
     rate = auto("learning_rate", table_rate if table else 6e-3)
-    noise = 0.0 if table else (0.35 if large else 0.4) * math.sqrt(min(1.0, 1500 / amount))
+    noise = 0.0 if table else choose_noise(amount, n_columns)
     # of the Gaussian prior on a weight, over all rows
-    weight_precision = min(MOST_PRECISION, PRECISION_PER_PAIR * table**2) if table else (200 if large else 25)
+    weight_precision = (
+        min(MOST_PRECISION, PRECISION_PER_PAIR * n_columns**2) if table else (200 if large else 25)
+    )
     tied = 0.9 if params["n_components"] <= 3 else 0.5  # a map to look at, or a density
     going_on = passing or n_before > 0
     stopping = params["early_stopping"] and not passing
@@ -75,7 +78,7 @@ def choose_plan(params, objective, n_rows, amount, n_before, passing, table):
         weight_decay=auto("weight_decay", weight_precision / amount),
         beta=params["beta"],
         kl_warmup=0.0 if going_on else params["kl_warmup"],
-        input_noise=noise if noise > 0.1 and objective.n_draws else 0.0,
+        input_noise=noise if objective.n_draws else 0.0,
         tied=0.0 if going_on else tied,
         settle=0.0 if going_on else 0.3,
         finish=not passing and amount >= FINISH,
@@ -88,6 +91,17 @@ def choose_plan(params, objective, n_rows, amount, n_before, passing, table):
         tol=params["tol"],
         verbose=params["verbose"],
     )
+
+
+def choose_noise(amount, n_columns):
+    """Return the standard deviation of the noise that the encoder's input gets.
+
+    It keeps rows of many columns from being told by heart: the others make up for what it hides of
+    one. Few columns have nothing to make up for it.
+    """
+    most = 0.35 if amount >= SMALL else 0.4
+    noise = most * math.sqrt(min(1.0, 1500 / amount)) * min(1.0, max(0.0, (n_columns - 10) / 20))
+    return noise if noise > 0.1 else 0.0
 
 
 def choose_dtype(precision, full_batch):

@@ -205,9 +205,11 @@ def make_plan(vae, data, passing):
     vae.objective_ = resolve(vae.objective, OBJECTIVES)
     vae.objective_.check(vae.beta)
     n_before = 0 if passing else vae.n_iter_
-    table = data.X.shape[1] if isinstance(vae.likelihood_, Mixed) else 0
+    table = isinstance(vae.likelihood_, Mixed)
     params = vae.get_params()
-    return choose_plan(params, vae.objective_, len(data), vae._amount, n_before, passing, table)
+    return choose_plan(
+        params, vae.objective_, len(data), vae._amount, data.X.shape[1], n_before, passing, table
+    )
 
 
 def on_device(vae, data, validation, *, setting_aside):
