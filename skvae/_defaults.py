@@ -10,7 +10,7 @@ from .training import Plan
 
 FULL_BATCH = 256  # up to so many distinct rows train as one batch, in float64
 SMALL = 1000  # rows below which plain narrow networks generalise better than normalised wide ones
-PRECISION_PER_PAIR, MOST_PRECISION = 1 / 4, 50  # of columns squared: each pair can be related by chance
+PRECISION_PER_PAIR, MOST_PRECISION = 1 / 4, 50  # of columns squared: pairs can be related by chance
 FINISH = 2000  # rows from which on the prior can be fitted to them without fitting single ones
 ONE_THREAD_PRODUCTS = 30e6  # multiplications per step below which a second thread does not pay
 
@@ -65,9 +65,11 @@ def choose_plan(params, objective, n_rows, amount, n_columns, n_before, passing,
     rate = auto("learning_rate", table_rate if table else 6e-3)
     noise = 0.0 if table else choose_noise(amount, n_columns)
     # of the Gaussian prior on a weight, over all rows
-    weight_precision = (
-        min(MOST_PRECISION, PRECISION_PER_PAIR * n_columns**2) if table else (200 if large else 25)
-    )
+    weight_precision = 200 if large else 25
+    if table:
+        weight_precision = MOST_PRECISION
+        if not large:  # few columns, which few rows can tell, would not be learned
+            weight_precision = min(MOST_PRECISION, PRECISION_PER_PAIR * n_columns**2)
     tied = 0.9 if params["n_components"] <= 3 else 0.5  # a map to look at, or a density
     going_on = passing or n_before > 0
     stopping = params["early_stopping"] and not passing
