@@ -106,12 +106,7 @@ def cut(values, weight, n_bins):
     seen = ~np.isnan(values) if weight is None else ~np.isnan(values) & (weight > 0)
     if not seen.any():
         return levels(np.zeros(0), None, 1)
-    x = values[seen] + 0.0
-    lattice = find_lattice(np.unique(x))
-    if lattice is not None:  # 0.3 and 0.1 + 0.2 are one value
-        x = _value(lattice, _place(lattice, x))
-    value, inverse = np.unique(x, return_inverse=True)
-    count = np.bincount(inverse, None if weight is None else weight[seen]).astype(float)
+    value, count, lattice = _distinct(values[seen] + 0.0, None if weight is None else weight[seen])
     total = count.sum()
     least = max(SHARED, total / n_bins if len(value) > n_bins else 0.0)
     alone = (count >= least) | (len(value) == 1)
@@ -132,14 +127,11 @@ def cut(values, weight, n_bins):
     left = np.clip(np.searchsorted(value, edges[:-1], side="right") - 1, 0, len(value) - 1)
     near = np.where(is_run, owner, code[left])
     log_density = np.log(np.where(is_run, share, rest * empty)) - _log_widths(edges)
-    heaps = np.ones(1)
-    if lattice is not None:
-        heaps, divided = _heap(lattice, value[span], count[span], alone[span], start, low, high)
+    heaps, divided, rise = _heap(lattice, value[span], count[span], alone[span], start, low, high)
     n_grades = len(heaps)
     share, log_density = (np.repeat(v[:, None], n_grades, 1) for v in (share, log_density))
-    if n_grades > 1:
-        share[is_run] *= divided[0]
-        log_density[is_run] += divided[1]
+    share[is_run] *= divided
+    log_density[is_run] += rise
     return Cells(
         points=points,
         edges=edges,
@@ -155,15 +147,26 @@ def cut(values, weight, n_bins):
     )
 
 
+def _distinct(x, weight):
+    """Return the distinct values, how many rows each stands for, and the lattice that they lie on."""
+    lattice = find_lattice(np.unique(x))
+    if lattice is not None:  # 0.3 and 0.1 + 0.2 are one value
+        x = _value(lattice, _place(lattice, x))
+    value, inverse = np.unique(x, return_inverse=True)
+    return value, np.bincount(inverse, weight).astype(float), lattice
+
+
 def _heap(lattice, value, count, alone, start, low, high):
     """Return the steps that values prefer, and how each run is divided among the grades.
 
     Returns
     -------
     heaps : ndarray of shape (R,)
-    divided : tuple of ndarray of shape (n_runs, R)
-        Shares of the mass of a run; what its log-density rises by in each grade.
+    share, rise : ndarray of shape (n_runs, R)
+        Parts of the mass of a run, and what its log-density rises by in each grade.
     """
+    if lattice is None:
+        return np.ones(1), np.ones((len(start), 1)), np.zeros((len(start), 1))
     place = _place(lattice, value)
     heaps = find_heaps(place[~alone], count[~alone]) if lattice[0] == 0 else np.ones(1)
     run = np.cumsum(np.isin(np.arange(len(value)), start)) - 1
@@ -173,7 +176,7 @@ def _heap(lattice, value, count, alone, start, low, high):
     share = divide(counts, places)
     part = places / places.sum(1, keepdims=True)
     rise = np.log(np.divide(share, part, out=np.ones_like(share), where=part > 0))
-    return heaps, (share, rise)
+    return heaps, share, rise
 
 
 def find_lattice(value):
