@@ -1,25 +1,30 @@
 """NumPy's side of the border: moments, distinct rows, containers, bounded batches."""
 
 import sys
+from collections.abc import Callable, Iterator
 from numbers import Real
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from torch import nn
 
 from ._threads import threads
+from ._typing import Array, Table
 
 DISTINCT_ROWS = 10_000  # up to here rows are searched for repetitions
 CHUNK_VALUES = 1 << 20  # values handled at once where a copy must be made: 8 MB of float64
 
 
-def row_chunks(n_rows, n_values_per_row, limit=CHUNK_VALUES):
+def row_chunks(n_rows: int, n_values_per_row: int, limit: int = CHUNK_VALUES) -> Iterator[slice]:
     """Yield slices that cover `n_rows` rows, each of about `limit` values at most."""
     step = max(1, limit // max(1, n_values_per_row))
     for start in range(0, n_rows, step):
         yield slice(start, min(start + step, n_rows))
 
 
-def distinct_rows(X, weight):
+def distinct_rows(X: Array, weight: Array) -> tuple[Array, Array]:
     """Merge equal rows and sort them, adding up their weights.
 
     A set of weighted rows has one such form, so whatever is computed from it depends neither on
@@ -49,7 +54,9 @@ def distinct_rows(X, weight):
     return X[order[starts]], np.add.reduceat(weight[order], starts)
 
 
-def merge_rows(X, weight, y=None):
+def merge_rows(
+    X: Array, weight: Array | None, y: Array | None = None
+) -> tuple[Array, Array | None, Array | None]:
     """Apply `distinct_rows` to data of up to 10,000 rows; return larger ones as they are.
 
     Rows of different classes are different. The weight is None where all rows count the same.
@@ -62,7 +69,7 @@ def merge_rows(X, weight, y=None):
     return (keys, weight, None) if y is None else (keys[:, :-1], weight, keys[:, -1].astype(np.int64))
 
 
-def split_rows(n_rows, fraction, seed):
+def split_rows(n_rows: int, fraction: float, seed: int) -> tuple[Array, Array]:
     """Return the indices of the rows to train on and of a share set aside, both in order."""
     order = np.random.RandomState(seed).permutation(n_rows)
     n_aside = max(1, round(fraction * n_rows))
@@ -74,7 +81,7 @@ def split_rows(n_rows, fraction, seed):
     return np.sort(order[n_aside:]), np.sort(order[:n_aside])
 
 
-def choose_rows(n_rows, n, seed):
+def choose_rows(n_rows: int, n: int, seed: int) -> Array:
     """Return the indices of n random rows, or of all if there are fewer, in order.
 
     With an equal seed they are the last ones that `split_rows` would set aside.
@@ -83,7 +90,9 @@ def choose_rows(n_rows, n, seed):
 
 
 @np.errstate(over="ignore", invalid="ignore")
-def moments(X, weight=None, transform=None):
+def moments(
+    X: Array, weight: Array | None = None, transform: Callable[[Array], Array] | None = None
+) -> tuple[Array, Array]:
     """Return the weighted mean and standard deviation of each column's observed cells.
 
     Computed in float64 and in chunks, shifted by the mean of the first chunk with an observed cell,
@@ -125,7 +134,7 @@ def moments(X, weight=None, transform=None):
     return mean, std
 
 
-def are_dependent(X, n_rows=10_000, n_columns=256):
+def are_dependent(X: Array, n_rows: int = 10_000, n_columns: int = 256) -> bool:
     """Whether two of the first columns are correlated beyond doubt, seen on some rows. NaN is left out."""
     X = np.asarray(X[:: max(1, len(X) // n_rows), :n_columns], dtype=np.float64)
     mean, std = moments(X)
@@ -135,14 +144,14 @@ def are_dependent(X, n_rows=10_000, n_columns=256):
     return bool(correlation.max() > 6 / np.sqrt(len(Z)))  # six standard errors
 
 
-def _divide(a, b, otherwise):
+def _divide(a: Array, b: Array, otherwise: float) -> Array:
     return np.divide(a, b, out=np.full_like(a, otherwise), where=b > 0)
 
 
 class Container:
     """Remember which kind of table came in, to give the same kind back."""
 
-    def __init__(self, X):
+    def __init__(self, X: Table) -> None:
         self.kind = None
         for library in ("pandas", "polars"):
             frame = getattr(sys.modules.get(library), "DataFrame", None)
@@ -153,18 +162,18 @@ class Container:
         self.whole = {name: dtype for name, dtype in types.items() if _is_whole(dtype)}
 
     @staticmethod
-    def encode(X):
+    def encode(X: Array) -> Array:
         """Return checked rows as a matrix: they are one."""
         return X
 
     @staticmethod
-    def encode_value(place, value):
+    def encode_value(place: int, value: Any) -> float:
         """Return a value of a column as a number."""
         if not isinstance(value, Real):
             raise TypeError(f"Got {value!r} for column {place!r}; expected a number.")
         return float(value)
 
-    def wrap(self, values, index=None, whole=False):
+    def wrap(self, values: Array, index: Any = None, whole: bool = False) -> Table:
         """Return the array `values` of shape (n_rows, n_features) as that kind of table.
 
         `index` labels the rows of a pandas table; with `whole`, columns that held whole numbers by
@@ -187,19 +196,25 @@ class Container:
         )
 
 
-def _is_whole(dtype):
+def _is_whole(dtype: Any) -> bool:
     """Whether a type of pandas or polars is one of whole numbers."""
     is_integer = getattr(dtype, "is_integer", None)
     return bool(is_integer()) if is_integer else getattr(dtype, "kind", "") in "iu" and dtype.kind != ""
 
 
-def torch_dtype(dtype):
+def torch_dtype(dtype: npt.DTypeLike) -> torch.dtype:
     """Return torch's name of a NumPy type."""
     return torch.from_numpy(np.empty(0, dtype)).dtype
 
 
 @torch.no_grad()
-def apply_to_rows(function, X, module, copies=1, y=None):
+def apply_to_rows(
+    function: Callable[..., torch.Tensor],
+    X: Array,
+    module: nn.Module,
+    copies: int = 1,
+    y: Array | None = None,
+) -> Array:
     """Apply a function of tensors to all rows of X, a bounded number at a time.
 
     Parameters
@@ -220,7 +235,7 @@ def apply_to_rows(function, X, module, copies=1, y=None):
     """
     device = next(module.parameters()).device
     width = max(size for p in module.parameters() for size in p.shape)
-    out = None
+    out: Any = None
     with threads():
         for rows in row_chunks(len(X), copies * width):
             tensors = [torch.tensor(a[rows], device=device) for a in (X, y) if a is not None]

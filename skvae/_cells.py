@@ -1,11 +1,16 @@
 """The line cut into cells: intervals and points on which the density of one column is constant."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 
 from ._heaps import divide, find_heaps, grades, members
+from ._typing import Array
+
+Lattice: TypeAlias = tuple[float, float, float]
 
 SHARED = 10  # rows that share a value before it may be drawn as such
 MAX_CELLS_PER_CODE = 8  # finer steps of the density within one code
@@ -54,21 +59,21 @@ class Cells:
         `heaps[0]` that are not of `heaps[1]`, then one for those of `heaps[1]`, and so on.
     """
 
-    points: np.ndarray
-    edges: np.ndarray
-    code: np.ndarray
-    near: np.ndarray
-    log_density: np.ndarray
+    points: Array
+    edges: Array
+    code: Array
+    near: Array
+    log_density: Array
     log_seen: float
-    share: np.ndarray
-    mean: np.ndarray
-    mass: np.ndarray
-    lattice: tuple | None = None
-    heaps: np.ndarray = field(default_factory=lambda: np.ones(1))
+    share: Array
+    mean: Array
+    mass: Array
+    lattice: Lattice | None = None
+    heaps: Array = field(default_factory=lambda: np.ones(1))
     nominal: bool = False
 
 
-def levels(codes, weight, n_levels):
+def levels(codes: Array, weight: Array | None, n_levels: int) -> Cells:
     """Return the `Cells` of a column of codes 0 to n_levels - 1, NaN where missing: points alone."""
     seen = ~np.isnan(codes)
     weight = np.ones(len(codes)) if weight is None else weight
@@ -89,7 +94,7 @@ def levels(codes, weight, n_levels):
     )
 
 
-def cut(values, weight, n_bins):
+def cut(values: Array, weight: Array | None, n_bins: int) -> Cells:
     """Return the `Cells` of a numeric column.
 
     A value that at least ten rows share, and more than an average code would hold, is a code of its
@@ -147,7 +152,7 @@ def cut(values, weight, n_bins):
     )
 
 
-def _distinct(x, weight):
+def _distinct(x: Array, weight: Array | None) -> tuple[Array, Array, Lattice | None]:
     """Return the distinct values, how many rows each stands for, and the lattice that they lie on."""
     lattice = find_lattice(np.unique(x))
     if lattice is not None:  # 0.3 and 0.1 + 0.2 are one value
@@ -156,7 +161,9 @@ def _distinct(x, weight):
     return value, np.bincount(inverse, weight).astype(float), lattice
 
 
-def _heap(lattice, value, count, alone, start, low, high):
+def _heap(
+    lattice: Lattice | None, value: Array, count: Array, alone: Array, start: Array, low: Array, high: Array
+) -> tuple[Array, Array, Array]:
     """Return the steps that values prefer, and how each run is divided among the grades.
 
     Returns
@@ -179,7 +186,7 @@ def _heap(lattice, value, count, alone, start, low, high):
     return heaps, share, rise
 
 
-def find_lattice(value):
+def find_lattice(value: Array) -> Lattice | None:
     """Return (origin, step, unit) of distinct values that are multiples of a decimal step, or None."""
     if len(value) == 1:
         return None
@@ -200,24 +207,24 @@ def find_lattice(value):
     return float(whole[0] % (step or 1)), step or 1.0, unit
 
 
-def _place(lattice, x):
+def _place(lattice: Lattice, x: Array) -> Array:
     """Return the number of steps from the origin of a lattice to each value."""
     origin, step, unit = lattice
     return np.rint((np.rint(x * unit) - origin) / step)
 
 
-def ends(lattice, low, high):
+def ends(lattice: Lattice, low: Array, high: Array) -> tuple[Array, Array]:
     """Return the first and the last place between edges of intervals, which lie half a step beside them."""
     origin, step, unit = lattice
     return np.rint((low * unit - origin) / step + 0.5), np.rint((high * unit - origin) / step - 0.5)
 
 
-def _value(lattice, place):
+def _value(lattice: Lattice, place: Array) -> Array:
     origin, step, unit = lattice
     return (origin + step * place) / unit
 
 
-def _group(count, alone, n_bins):
+def _group(count: Array, alone: Array, n_bins: int) -> tuple[Array, Array]:
     """Return the code of each distinct value, and its finer group within the code."""
     n_alone = int(alone.sum())
     code, fine = np.empty(len(count), dtype=int), np.zeros(len(count), dtype=int)
@@ -237,13 +244,15 @@ def _group(count, alone, n_bins):
     return code, fine
 
 
-def _starts(code, fine):
+def _starts(code: Array, fine: Array) -> Array:
     """Return the places where a run of values of one code and finer group begins."""
     new = (np.diff(code, prepend=-1) != 0) | (np.diff(fine, prepend=-1) != 0)
     return np.flatnonzero(new)
 
 
-def _intervals(value, span, start, alone, lattice):
+def _intervals(
+    value: Array, span: Array, start: Array, alone: Array, lattice: Lattice | None
+) -> tuple[Array, Array]:
     """Return the lower and the upper end of the interval of each run of values.
 
     Unrounded values: it meets its neighbours half-way, and the outermost two end with the column.
@@ -267,13 +276,13 @@ def _intervals(value, span, start, alone, lattice):
     return _value(lattice, np.r_[left[0], low]), _value(lattice, np.r_[high, right[-1]])
 
 
-def _between(left, right):
+def _between(left: Array, right: Array) -> Array:
     """Return the middle of two numbers, always above the left one."""
     middle = left / 2 + right / 2  # their sum may be too large
     return np.where(middle > left, middle, right)
 
 
-def _tile(low, high, value, is_point):
+def _tile(low: Array, high: Array, value: Array, is_point: Array) -> tuple[Array, Array, Array]:
     """Return edges that tile all floats, the run of each interval, -1 for none, and the share of the rest.
 
     Of the mass of what belongs to no run, a quarter goes to each tail, most of it next to the values,
@@ -297,19 +306,19 @@ def _tile(low, high, value, is_point):
     return edges, run, rest / (rest.sum() or 1.0)
 
 
-def _falling(n):
+def _falling(n: int) -> Array:
     share = 0.5 ** np.arange(n)
     return share / share.sum()
 
 
-def _log_widths(edges):
+def _log_widths(edges: Array) -> Array:
     with np.errstate(over="ignore"):
         width = np.diff(edges)
     wide = np.isinf(width)
     return np.log(np.where(wide, np.diff(edges / 2), width)) + np.log(2) * wide
 
 
-def waves(cells, size, n_waves):
+def waves(cells: Cells, size: int, n_waves: int) -> Array:
     """Return smooth functions of the codes of a numeric column, by rank, shape (size, n_waves); 0 for levels.
 
     Cosines of rising frequency and falling height, as of a smooth random function.
@@ -324,9 +333,9 @@ def waves(cells, size, n_waves):
     return wave
 
 
-def flatten(columns, missing, sizes):
+def flatten(columns: Sequence[Cells], missing: Array, sizes: Sequence[int]) -> dict[str, list[Array]]:
     """Return what is known of the cells of each column, its codes counted on from those before."""
-    flat = {"target": [], "near": [], "log_density": [], "mass": []}
+    flat: dict[str, list[Array]] = {"target": [], "near": [], "log_density": [], "mass": []}
     start = 0
     for cells, gap, size in zip(columns, missing, sizes, strict=True):
         target = np.where(cells.code < 0, -1, start + cells.code)

@@ -1,26 +1,35 @@
 """All that is private to scikit-learn or absent from some of its supported versions."""
 
 import math
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Any, TypeVar
 
-from sklearn.base import _fit_context as fit_context
+from sklearn.base import _fit_context
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils._metadata_requests import MetadataRequest, MethodMetadataRequest
 from sklearn.utils._param_validation import Interval, MissingValues, StrOptions
 from sklearn.utils.validation import _check_feature_names_in as check_feature_names_in
 from sklearn.utils.validation import _check_sample_weight as check_sample_weight
 
+from ._typing import Record
+
 try:
-    from sklearn.callback import CallbackSupportMixin, with_callbacks
+    from sklearn.callback import CallbackSupportMixin
+    from sklearn.callback import with_callbacks as _with_callbacks
 except ImportError:  # scikit-learn < 1.9
 
     class CallbackSupportMixin:  # type: ignore[no-redef]
         """Stand-in without callbacks."""
 
-    def with_callbacks(method):
+    def _with_callbacks(method: Any) -> Any:
         """Return the method itself."""
         return method
 
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+fit_context: Callable[..., Callable[[Method], Method]] = _fit_context  # scikit-learn does not say so
+with_callbacks: Callable[[Method], Method] = _with_callbacks
 
 METADATA_REQUESTS = [MetadataRequest, MethodMetadataRequest]  # what `set_fit_request` leaves behind
 
@@ -57,8 +66,15 @@ class EpochCallbacks:
         Returns the fitted attributes of the moment.
     """
 
-    def __init__(self, estimator, shown, n_epochs, show, attributes):
-        self.task = None
+    def __init__(
+        self,
+        estimator: Any,
+        shown: dict[str, Any],
+        n_epochs: int,
+        show: Callable[[list[Record]], None],
+        attributes: Callable[[], dict[str, Any]],
+    ) -> None:
+        self.task: Any = None
         if hasattr(CallbackSupportMixin, "set_callbacks"):
             self.task = estimator._init_callback_context(max_subtasks=n_epochs)
             self.task.call_on_fit_task_begin(estimator=estimator, **shown)
@@ -68,7 +84,7 @@ class EpochCallbacks:
         self.attributes = attributes
         self.n_told = 0
 
-    def on_epoch(self, records):
+    def on_epoch(self, records: list[Record]) -> bool:
         """Report the last of some epochs; return whether a callback wants to stop.
 
         Those that are not finite, or are taken again after a return to good weights, are not told:
@@ -82,14 +98,14 @@ class EpochCallbacks:
         epoch.call_on_fit_task_begin(**self.given)
         return epoch.call_on_fit_task_end(**self.given, reconstruction_attributes=self.attributes)
 
-    def end(self):
+    def end(self) -> None:
         """Report the end of the fit."""
         if self.task is not None:
             self.task.call_on_fit_task_end(**self.given, reconstruction_attributes={})
 
 
 @contextmanager
-def nested_fit(outer, inner, shown):
+def nested_fit(outer: Any, inner: Any, shown: dict[str, Any]) -> Iterator[None]:
     """Let the callbacks of an estimator (scikit-learn 1.9 on) follow the fit of one that it wraps.
 
     Parameters
@@ -113,13 +129,13 @@ def nested_fit(outer, inner, shown):
     task.call_on_fit_task_end(**given)
 
 
-def callback_transport():
+def callback_transport() -> Any:
     """Return scikit-learn's module that takes messages from worker processes to the main one."""
     from sklearn.callback import _transport
 
     return _transport
 
 
-def callback_state(estimator):
+def callback_state(estimator: object) -> dict[str, Any]:
     """Return the attributes that scikit-learn's callbacks keep on an estimator during a fit."""
     return {key: value for key, value in vars(estimator).items() if "callback" in key}

@@ -5,7 +5,7 @@ import secrets
 from contextlib import suppress
 
 
-def write_file(path, *chunks):
+def write_file(path: str | os.PathLike[str], *chunks: bytes | memoryview) -> None:
     """Write a file of some chunks of bytes; whatever interrupts it leaves the old one as it was.
 
     The bytes go to a new file beside it, which takes the name over once they are on the disk.

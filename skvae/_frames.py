@@ -2,6 +2,7 @@
 
 import re
 from importlib import import_module
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -17,7 +18,7 @@ POLARS_DTYPES = {
 }
 
 
-def describe(value):
+def describe(value: Any) -> tuple[str, Any] | None:
     """Return the kind of a label, an index or a type, and its parts; None if it is of no known kind.
 
     The parts are plain values, types of NumPy or things that have parts of their own.
@@ -30,13 +31,13 @@ def describe(value):
     return None
 
 
-def rebuild(kind, parts):
+def rebuild(kind: str, parts: Any) -> Any:
     """Return what `describe` took apart; raise ValueError for parts that it would not have given."""
     library, _, name = kind.partition(".")
     return (_rebuild_pandas if library == "pandas" else _rebuild_polars)(name, parts, import_module(library))
 
 
-def _describe_pandas(value, pandas):
+def _describe_pandas(value: Any, pandas: Any) -> tuple[str, Any] | None:
     if value is pandas.NA or value is pandas.NaT:
         return "pandas.missing", str(value)
     if isinstance(value, pandas.Timestamp):
@@ -57,15 +58,15 @@ def _describe_pandas(value, pandas):
     return None
 
 
-def _rebuild_pandas(name, parts, pandas):
+def _rebuild_pandas(name: str, parts: Any, pandas: Any) -> Any:
     if name == "missing":
         return {"<NA>": pandas.NA, "NaT": pandas.NaT}[parts]
     if name == "Timestamp":
         count, unit, zone = parts
-        moment = pandas.Timestamp(_moment(count, unit, "datetime64"))
+        moment = pandas.Timestamp(_moment("datetime64", count, unit))
         return moment if zone is None else moment.tz_localize("UTC").tz_convert(str(_zone(zone)))
     if name == "Timedelta":
-        return pandas.Timedelta(_moment(*parts, "timedelta64"))
+        return pandas.Timedelta(_moment("timedelta64", *parts))
     if name == "RangeIndex":
         return pandas.RangeIndex(*parts[:3], name=parts[3])
     if name == "MultiIndex":
@@ -82,7 +83,7 @@ def _rebuild_pandas(name, parts, pandas):
     return pandas.Index(labels, dtype=dtype, name=name)
 
 
-def _pandas_dtype(text, pandas):
+def _pandas_dtype(text: str, pandas: Any) -> Any:
     match = PANDAS_DTYPE.fullmatch(text)
     if match is None:
         raise ValueError(f"the type {text!r} of pandas is not known")
@@ -93,7 +94,7 @@ def _pandas_dtype(text, pandas):
     return pandas.api.types.pandas_dtype(text)
 
 
-def _describe_polars(value, polars):
+def _describe_polars(value: Any, polars: Any) -> tuple[str, Any] | None:
     cls = value if isinstance(value, type) else type(value)
     if cls.__name__ in POLARS_DTYPES and getattr(polars, cls.__name__, None) is cls:
         return "polars." + cls.__name__, []
@@ -106,23 +107,23 @@ def _describe_polars(value, polars):
     return None
 
 
-def _rebuild_polars(name, parts, polars):
+def _rebuild_polars(name: str, parts: Any, polars: Any) -> Any:
     if name not in POLARS_DTYPES | {"Enum", "Datetime", "Duration"}:
         raise ValueError(f"polars.{name} is not known")
     return getattr(polars, name)(*parts)
 
 
-def _moment(count, unit, kind):
+def _moment(kind: str, count: int, unit: str) -> Any:
     if unit not in ("s", "ms", "us", "ns"):
         raise ValueError(f"the unit {unit!r} of time is not known")
     return np.int64(count).view(f"{kind}[{unit}]")
 
 
-def _zone_name(tz):
+def _zone_name(tz: Any) -> str | None:
     return None if tz is None else str(_zone(str(tz)))
 
 
-def _zone(name):
+def _zone(name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)  # takes no path, where pandas' own reading of a name would
     except (KeyError, OSError, ValueError) as error:

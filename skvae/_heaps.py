@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from ._typing import Array
+
 FACTORS = (2, 3, 5)
 EVIDENCE = 4.0  # standard deviations of the number of multiples, were there no preference
 EXCESS = 1.2  # how many times as many multiples as without a preference are worth telling
@@ -9,7 +11,7 @@ LEAST, SEVERAL = 20, 5  # rows and different values that tell anything about the
 PRIOR_ROWS = 10  # that the preference of the whole column stands for beside the rows of a run
 
 
-def find_heaps(place, count):
+def find_heaps(place: Array, count: Array) -> Array:
     """Return the steps that values prefer, rising from 1, each a multiple of that before it.
 
     Parameters
@@ -21,12 +23,13 @@ def find_heaps(place, count):
     """
     heaps = [1.0]
     while count.sum() >= LEAST and len(place) >= SEVERAL:
-        n, evidence = count.sum(), {}
+        n = count.sum()
+        evidence: dict[int, float] = {}
         for factor in FACTORS:
             multiples = count[np.fmod(place, heaps[-1] * factor) == 0].sum()
             if multiples > EXCESS * n / factor:
                 evidence[factor] = (multiples - n / factor) / np.sqrt(n / factor * (1 - 1 / factor))
-        best = max(evidence, key=evidence.get, default=None)
+        best = max(evidence, key=evidence.__getitem__, default=None)
         if best is None or evidence[best] < EVIDENCE:
             break
         heaps.append(heaps[-1] * best)
@@ -35,17 +38,17 @@ def find_heaps(place, count):
     return np.array(heaps)
 
 
-def grades(place, heaps):
+def grades(place: Array, heaps: Array) -> Array:
     """Return the place in `heaps` of the largest step that a whole number is a multiple of."""
     return (np.fmod(place[:, None], heaps[1:]) == 0).sum(1)
 
 
-def ratios(heaps):
+def ratios(heaps: Array) -> Array:
     """Return by what each step is less than the next; infinity for the last."""
     return np.append(heaps[1:] / heaps[:-1], np.inf)
 
 
-def members(first, last, heaps):
+def members(first: Array, last: Array, heaps: Array) -> tuple[Array, Array]:
     """Count the whole numbers of each grade from `first` to `last`, both of shape (n_runs,).
 
     The i-th of all whole numbers of a grade, i = ..., -1, 0, 1, ..., is heap * (i + 1 + i // (ratio - 1)):
@@ -62,7 +65,7 @@ def members(first, last, heaps):
     return below, upto - below
 
 
-def divide(counts, places):
+def divide(counts: Array, places: Array) -> Array:
     """Return the share of each grade in the mass of each run, shape (n_runs, n_grades).
 
     The rows of the run tell it, and the preferences of all runs where they are few.

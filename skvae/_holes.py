@@ -2,20 +2,22 @@
 
 from importlib import import_module
 from numbers import Number
+from typing import Any, SupportsIndex
 
 import numpy as np
 
-from ._series import library_of, read_series
+from ._series import Series, library_of, read_series
+from ._typing import Array, Table
 
 __all__ = ["append_flags", "dig", "find_holes", "is_empty_mark", "put", "split_columns", "take_columns"]
 
 
-def is_empty_mark(mark):
+def is_empty_mark(mark: Any) -> bool:
     """Whether a mark of missing cells stands for whatever its library takes for missing: NaN, None, NA."""
     return mark is None or str(mark) == "<NA>" or (isinstance(mark, Number) and mark != mark)
 
 
-def find_holes(X, mark):
+def find_holes(X: Table, mark: Any) -> Array:
     """Return the mask of the missing cells of an array of floats or a table.
 
     Raises
@@ -31,7 +33,8 @@ def find_holes(X, mark):
                 f"Got missing_values={mark!r} with X of numbers, where no cell can hold it. Set "
                 "missing_values=numpy.nan or a number."
             )
-        return np.equal(X, mark)
+        number: Any = mark  # NumPy's types know no Number
+        return np.equal(X, number)
     holes = np.empty(X.shape, dtype=bool)
     for j, name in enumerate(X.columns):
         series = read_series(_column(X, j), name)
@@ -39,7 +42,7 @@ def find_holes(X, mark):
     return holes
 
 
-def _find_mark(series, mark):
+def _find_mark(series: Series, mark: Any) -> Array:
     if series.missing.any():
         raise ValueError(
             f"Input X contains NaN: column {series.name!r} has missing cells that are not marked by "
@@ -52,7 +55,7 @@ def _find_mark(series, mark):
     return np.zeros(len(series.data), dtype=bool)
 
 
-def dig(X, holes):
+def dig(X: Table, holes: Array) -> Table:
     """Return an array or a table without what the cells of a mask hold."""
     library = library_of(X)
     if library is None:
@@ -66,12 +69,12 @@ def dig(X, holes):
     )
 
 
-def take_columns(X, places):
+def take_columns(X: Table, places: Array) -> Table:
     """Return some columns, by place."""
     return X.iloc[:, places] if library_of(X) == "pandas" else X[:, np.asarray(places)]
 
 
-def put(X, holes, values):
+def put(X: Table, holes: Array, values: list[Any]) -> Table:
     """Return X with the cells of a mask replaced, in its own types; whole numbers are rounded.
 
     Parameters
@@ -98,16 +101,16 @@ def put(X, holes, values):
     return X
 
 
-def split_columns(X):
+def split_columns(X: Table) -> list[Any]:
     """Return the columns of an array or a table, a list."""
     return [_column(X, j) for j in range(X.shape[1])]
 
 
-def _column(X, j):
+def _column(X: Table, j: SupportsIndex) -> Any:
     return X.iloc[:, j] if hasattr(X, "iloc") else X[:, int(j)]  # polars knows no integers of NumPy
 
 
-def _fill_pandas(series, hole, values):
+def _fill_pandas(series: Any, hole: Array, values: Any) -> Any:
     pandas, dtype = import_module("pandas"), series.dtype
     if isinstance(dtype, pandas.SparseDtype):
         return _fill_pandas(series.sparse.to_dense(), hole, values).astype(dtype)
@@ -124,7 +127,7 @@ def _fill_pandas(series, hole, values):
     return series
 
 
-def _fill_polars(series, hole, values):
+def _fill_polars(series: Any, hole: Array, values: Any) -> Any:
     polars, dtype = import_module("polars"), series.dtype
     if not isinstance(values, polars.Series):
         values = polars.Series(np.broadcast_to(values, len(series)))
@@ -132,7 +135,7 @@ def _fill_polars(series, hole, values):
     return series.zip_with(polars.Series(~hole), values.cast(dtype))
 
 
-def append_flags(X, flags, names):
+def append_flags(X: Table, flags: Array, names: Array) -> Table:
     """Return X with further columns: of zeros and ones in an array, of booleans in a table."""
     library = library_of(X)
     if library is None:

@@ -1,17 +1,20 @@
 """Seeds and noise that leave every global generator as it was."""
 
 import threading
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
 import torch
 from sklearn.utils import check_random_state
 
+from ._typing import Device, RandomState
+
 _lock = threading.RLock()  # a builder may itself fit an estimator
 _SEEDS = 2**31 - 1  # what both RandomState.randint and torch accept
 
 
-def draw_seed(random_state):
+def draw_seed(random_state: RandomState) -> int:
     """Return an integer seed from what scikit-learn calls a `random_state`.
 
     None takes fresh entropy rather than NumPy's global generator, which stays untouched.
@@ -21,13 +24,13 @@ def draw_seed(random_state):
     return int(check_random_state(random_state).randint(_SEEDS))
 
 
-def make_generator(seed, device="cpu"):
+def make_generator(seed: int, device: Device = "cpu") -> torch.Generator:
     """Return a torch generator on `device`, started from the integer `seed`."""
     return torch.Generator(device).manual_seed(seed)
 
 
 @contextmanager
-def global_seed(seed):
+def global_seed(seed: int) -> Iterator[None]:
     """Seed torch's global CPU generator for a block, and put its state back afterwards.
 
     Modules initialise their weights from the global generator; there is no other way in.
@@ -42,6 +45,6 @@ def global_seed(seed):
             generator.set_state(state)
 
 
-def standard_gamma(concentration, generator):
+def standard_gamma(concentration: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Draw from Gamma(concentration, 1), the only sampler that torch keeps behind an underscore."""
     return torch._standard_gamma(concentration, generator=generator)

@@ -2,10 +2,14 @@
 
 import sys
 from abc import ABC, abstractmethod
+from collections.abc import Hashable
 from importlib import import_module
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
+
+from ._typing import Array
 
 TIMES = {"datetime", "datetime with time zone", "duration", "time of day"}
 LEVEL_TYPES = (str, bytes, bool, np.bool_)  # of the values of an object column of levels
@@ -16,7 +20,7 @@ EXACT = 2.0**52  # floats hold a whole number below it, and half of one
 WISH = "expected numbers, booleans, text, categories, datetimes or timedeltas"
 
 
-def library_of(X):
+def library_of(X: object) -> str | None:
     """Return the name of the library whose DataFrame X is, or None, without importing any."""
     for name in ("pandas", "polars"):
         if isinstance(X, getattr(sys.modules.get(name), "DataFrame", ())):
@@ -24,7 +28,7 @@ def library_of(X):
     return None
 
 
-def read_series(data, name):
+def read_series(data: Any, name: Hashable) -> "Series":
     """Return a column of any library as a `Series`."""
     if hasattr(data, "iloc"):
         return PandasSeries(data, name)
@@ -41,62 +45,62 @@ class Series(ABC):
         Of the column, for errors.
     """
 
-    def __init__(self, data, name):
+    def __init__(self, data: Any, name: Hashable) -> None:
         self.data = data
         self.name = name
 
     @property
     @abstractmethod
-    def kind(self):
+    def kind(self) -> str:
         """What it holds: "number", "level", or one of TIMES. Raise ValueError for anything else."""
 
     @property
     @abstractmethod
-    def is_whole(self):
+    def is_whole(self) -> bool:
         """Whether it holds whole numbers by type."""
 
     @property
     @abstractmethod
-    def missing(self):
+    def missing(self) -> Array:
         """Whether each cell is missing, an array."""
 
     @abstractmethod
-    def tolist(self):
+    def tolist(self) -> list[Any]:
         """Return the values as they are to users, a list."""
 
     @abstractmethod
-    def numbers(self):
+    def numbers(self) -> Array:
         """Return the values as float64, NaN where missing."""
 
     @abstractmethod
-    def ticks(self):
+    def ticks(self) -> tuple[Array, str]:
         """Return moments or durations as whole numbers, and their unit."""
 
     @property
-    def hole(self):
+    def hole(self) -> Any:
         """What stands for a missing cell where the type does not tell."""
         return None
 
-    def distinct(self):
+    def distinct(self) -> list[Any]:
         """Return the distinct values that are not missing, in order."""
         values = self.tolist()
         return sorted({values[i] for i in np.flatnonzero(~self.missing)})
 
-    def seconds(self, origin=0):
+    def seconds(self, origin: int = 0) -> Array:
         """Return moments or durations as seconds from a whole number of them on, NaN where missing."""
         ticks, unit = self.ticks()
         whole, rest = np.divmod(ticks, PER_SECOND.get(unit, 1))
         whole = whole * DAY if unit == "D" else whole
         return np.where(self.missing, np.nan, (whole - origin) + rest / PER_SECOND.get(unit, 1))
 
-    def _refusal(self):
+    def _refusal(self) -> ValueError:
         return ValueError(
             f"Got column {self.name!r} of X with dtype {self.data.dtype}; {WISH}. Convert it, say to "
             "float, or drop it."
         )
 
 
-def to_ticks(seconds, origin, unit):
+def to_ticks(seconds: Array, origin: int, unit: str) -> Array:
     """Return `Series.seconds` as ticks again, the lowest of all for NaN.
 
     Floats do not tell nanoseconds apart that are 50 days from the origin: such are rounded to
@@ -124,16 +128,16 @@ class ArraySeries(Series):
     is_whole = False
 
     @property
-    def missing(self):
+    def missing(self) -> Array:
         return np.isnan(self.data)
 
-    def tolist(self):
+    def tolist(self) -> list[Any]:
         return self.data.tolist()
 
-    def numbers(self):
+    def numbers(self) -> Array:
         return self.data.astype(np.float64)
 
-    def ticks(self):
+    def ticks(self) -> tuple[Array, str]:
         raise self._refusal()
 
 
@@ -141,7 +145,7 @@ class PandasSeries(Series):
     """A column of a pandas DataFrame."""
 
     @property
-    def kind(self):
+    def kind(self) -> str:
         dtype, pandas = self.data.dtype, import_module("pandas")
         types, arrow = pandas.api.types, str(dtype).removesuffix("[pyarrow]")
         if isinstance(dtype, pandas.CategoricalDtype) or types.is_bool_dtype(dtype) or arrow == "null":
@@ -158,10 +162,10 @@ class PandasSeries(Series):
             return "level"
         raise self._refusal()
 
-    def _types(self):
+    def _types(self) -> set[type]:
         return {type(value) for value in self.data[~self.missing]}
 
-    def _object_kind(self):
+    def _object_kind(self) -> str:
         found = self._types()
         if len({bool if kind is np.bool_ else kind for kind in found}) < 2 and all(
             issubclass(kind, LEVEL_TYPES) for kind in found
@@ -177,36 +181,36 @@ class PandasSeries(Series):
         )
 
     @property
-    def is_whole(self):
+    def is_whole(self) -> bool:
         types = import_module("pandas").api.types
         if types.is_object_dtype(self.data.dtype):
             return all(issubclass(kind, Integral) for kind in self._types())
         return types.is_integer_dtype(self.data.dtype)
 
     @property
-    def missing(self):
+    def missing(self) -> Array:
         missing = self.data.isna().to_numpy(dtype=bool)
         if self.data.dtype.kind == "f":  # types with room for both NA and NaN
             missing = missing | np.isnan(self.numbers())
         return missing
 
     @property
-    def hole(self):
+    def hole(self) -> Any:
         missing = self.missing
         return self.data.iloc[int(missing.argmax())] if missing.any() else None
 
-    def tolist(self):
+    def tolist(self) -> list[Any]:
         return self.data.tolist()
 
-    def distinct(self):
+    def distinct(self) -> list[Any]:
         if hasattr(self.data, "cat"):
             return self.data.cat.remove_unused_categories().cat.categories.tolist()
         return sorted(self.data[~self.missing].unique().tolist())
 
-    def numbers(self):
+    def numbers(self) -> Array:
         return self.data.to_numpy(dtype=np.float64, na_value=np.nan)
 
-    def ticks(self):
+    def ticks(self) -> tuple[Array, str]:
         data, dtype, pandas = self.data, self.data.dtype, import_module("pandas")
         unit = _unit(dtype)
         if dtype.kind == "m":
@@ -220,7 +224,7 @@ class PolarsSeries(Series):
     """A column of a polars DataFrame."""
 
     @property
-    def kind(self):
+    def kind(self) -> str:
         dtype, text = self.data.dtype, str(self.data.dtype)
         if dtype.is_integer() or dtype.is_float():
             return "number"
@@ -237,37 +241,37 @@ class PolarsSeries(Series):
         raise self._refusal()
 
     @property
-    def is_whole(self):
+    def is_whole(self) -> bool:
         return self.data.dtype.is_integer()
 
     @property
-    def missing(self):
+    def missing(self) -> Array:
         missing = self.data.is_null()
         if self.data.dtype.is_float():
             missing = missing | self.data.is_nan().fill_null(True)
         return missing.to_numpy()
 
-    def tolist(self):
+    def tolist(self) -> list[Any]:
         return self.data.to_list()
 
-    def distinct(self):
+    def distinct(self) -> list[Any]:
         values = super().distinct()
         if str(self.data.dtype).startswith("Enum"):
             return sorted(values, key=self.data.dtype.categories.to_list().index)
         return values
 
-    def numbers(self):
+    def numbers(self) -> Array:
         return np.where(self.missing, np.nan, self.data.cast(float).to_numpy())
 
-    def ticks(self):
+    def ticks(self) -> tuple[Array, str]:
         return self.data.to_physical().cast(int).fill_null(NO_TIME).to_numpy(), _polars_unit(self.data.dtype)
 
 
-def _zone(dtype):
+def _zone(dtype: Any) -> Any:
     return getattr(dtype, "tz", None) or getattr(getattr(dtype, "pyarrow_dtype", None), "tz", None)
 
 
-def _unit(dtype):
+def _unit(dtype: Any) -> str:
     """Return the unit of a type of moments or durations of pandas."""
     if isinstance(dtype, np.dtype):
         return np.datetime_data(dtype)[0]
@@ -276,13 +280,13 @@ def _unit(dtype):
     return dtype.unit
 
 
-def _polars_unit(dtype):
+def _polars_unit(dtype: Any) -> str:
     if str(dtype) in ("Date", "Time"):
         return {"Date": "D", "Time": "ns"}[str(dtype)]
     return {"μs": "us"}.get(dtype.time_unit, dtype.time_unit)
 
 
-def unit_of(dtype):
+def unit_of(dtype: Any) -> str:
     """Return the unit in which a type of pandas or polars counts time."""
     return _polars_unit(dtype) if type(dtype).__module__.startswith("polars") else _unit(dtype)
 
@@ -290,7 +294,7 @@ def unit_of(dtype):
 # -- and back -----------------------------------------------------------------------------------------
 
 
-def make_pandas(dtype, cells, missing, hole):
+def make_pandas(dtype: Any, cells: Array, missing: Array, hole: Any) -> Any:
     """Return a pandas column of a type; where that has no room for a missing cell, of a wider one."""
     pandas = import_module("pandas")
     if isinstance(dtype, pandas.SparseDtype):
@@ -306,7 +310,7 @@ def make_pandas(dtype, cells, missing, hole):
     return pandas.Series(cells, dtype=dtype)
 
 
-def make_pandas_times(dtype, ticks):
+def make_pandas_times(dtype: Any, ticks: Array) -> Any:
     """Return ticks as a pandas column of moments or durations."""
     pandas, unit = import_module("pandas"), _unit(dtype)
     if dtype.kind == "m":
@@ -320,18 +324,18 @@ def make_pandas_times(dtype, ticks):
     return moments.astype(dtype)
 
 
-def make_polars(dtype, cells, missing):
+def make_polars(dtype: Any, cells: Array, missing: Array) -> Any:
     """Return a polars column of a type."""
     polars = import_module("polars")
-    cells = [None if gone else cell for cell, gone in zip(cells.tolist(), missing, strict=True)]
+    values = [None if gone else cell for cell, gone in zip(cells.tolist(), missing, strict=True)]
     by_type = {bool: polars.Boolean, int: polars.Int64, float: polars.Float64}
-    first = next((by_type.get(type(cell)) for cell in cells if cell is not None), None)
+    first = next((by_type.get(type(value)) for value in values if value is not None), None)
     if first is None or dtype == polars.Boolean:
-        return polars.Series(cells, dtype=dtype, strict=False)
-    return polars.Series(cells, dtype=first).cast(dtype)
+        return polars.Series(values, dtype=dtype, strict=False)
+    return polars.Series(values, dtype=first).cast(dtype)
 
 
-def make_series(library, dtype, value):
+def make_series(library: Any, dtype: Any, value: Any) -> Any:
     """Return a column of one value as users write it; raise TypeError or ValueError if it is no such."""
     module = import_module(library)
     if library == "pandas":

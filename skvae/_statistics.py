@@ -1,10 +1,13 @@
 """Tables for the displays: columns as numbers or levels, their marginals and associations."""
 
 import math
+from collections.abc import Iterable, Sequence
 from numbers import Real
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+
+from ._typing import Array, Table
 
 N_BINS = 30
 FAR = (0.005, 0.995)  # quantiles beyond which values are taken together
@@ -16,8 +19,8 @@ class Pair(NamedTuple):
 
     name: str
     numeric: bool
-    real: np.ndarray
-    synthetic: np.ndarray
+    real: Array
+    synthetic: Array
 
 
 class Marginal(NamedTuple):
@@ -28,14 +31,14 @@ class Marginal(NamedTuple):
     """
 
     name: str
-    edges: np.ndarray | None
-    levels: list | None
-    real: np.ndarray
-    synthetic: np.ndarray
-    missing: tuple
+    edges: Array | None
+    levels: list[str] | None
+    real: Array
+    synthetic: Array
+    missing: tuple[float, ...]
 
 
-def read_table(table):
+def read_table(table: Table) -> tuple[list[str], list[Any]]:
     """Return the names of the columns of a table or array, and the columns."""
     if hasattr(table, "columns") and hasattr(table, "shape"):
         by_place = table.iloc if hasattr(table, "iloc") else table
@@ -46,7 +49,7 @@ def read_table(table):
     return [f"x{i}" for i in range(array.shape[1])], list(array.T)
 
 
-def read_column(column):
+def read_column(column: Any) -> Array:
     """Return a column as floats with NaN if it is numeric, and else as strings with None.
 
     Moments are days since 1970, durations days.
@@ -70,13 +73,13 @@ def read_column(column):
     return as_levels(values)
 
 
-def _is_time(dtype):
+def _is_time(dtype: Any) -> bool:
     if hasattr(dtype, "is_temporal"):  # polars
         return dtype.is_temporal()
     return getattr(dtype, "kind", "O") in "mM"
 
 
-def _read_days(column):
+def _read_days(column: Any) -> Array:
     if str(column.dtype) == "Time":  # of a day, in polars
         return column.to_physical().cast(float).to_numpy() / 86_400e9
     if hasattr(column.dtype, "is_temporal"):
@@ -88,12 +91,12 @@ def _read_days(column):
     return np.where(np.isnat(ticks), np.nan, ticks.astype(np.int64) / 86_400e6)
 
 
-def as_levels(values):
+def as_levels(values: Iterable[Any]) -> Array:
     """Return the names of levels, None where one is missing."""
     return np.array([None if _is_missing(v) else _name_level(v) for v in values], dtype=object)
 
 
-def pair_columns(real, synthetic, columns=None):
+def pair_columns(real: Table, synthetic: Table, columns: Sequence[Any] | None = None) -> list[Pair]:
     """Return the columns of two tables, side by side; what is numeric goes by the real one.
 
     Parameters
@@ -125,7 +128,7 @@ def pair_columns(real, synthetic, columns=None):
     return pairs
 
 
-def _find_columns(columns, names):
+def _find_columns(columns: Sequence[Any], names: list[str]) -> list[int]:
     """Return the places of columns given by name or place."""
     places = [names.index(c) if c in names else c for c in columns]
     wrong = [c for c in places if c not in range(len(names))]
@@ -134,7 +137,7 @@ def _find_columns(columns, names):
     return places
 
 
-def _convert(values, numeric, name):
+def _convert(values: Array, numeric: bool, name: str) -> Array:
     """Return a synthetic column as numbers or as levels, whatever the real one holds."""
     if numeric == (values.dtype.kind == "f"):
         return values
@@ -148,11 +151,11 @@ def _convert(values, numeric, name):
         ) from None
 
 
-def _is_missing(value):
+def _is_missing(value: Any) -> bool:
     return value is None or type(value).__name__ in ("NAType", "NaTType") or bool(value != value)
 
 
-def _name_level(value):
+def _name_level(value: Any) -> str:
     """Return the name of a level, the same whether 1 is held as an integer or as a float."""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
@@ -160,7 +163,7 @@ def _name_level(value):
 # -- one column --------------------------------------------------------------------------------
 
 
-def marginal(pair):
+def marginal(pair: Pair) -> Marginal:
     """Return the shares of a column's bins or levels in both tables."""
     missing = tuple(
         float(np.mean(np.isnan(v) if pair.numeric else v == None))  # noqa: E711 -- cell by cell
@@ -168,20 +171,21 @@ def marginal(pair):
     )
     if pair.numeric:
         edges = shared_edges(pair.real, pair.synthetic)
-        shares = [_bin_shares(values, edges) for values in pair[2:]]
-        return Marginal(pair.name, edges, None, *shares, missing)
-    levels, counts = np.unique([v for v in pair.real if v is not None], return_counts=True)
-    levels = [str(level) for level in levels[np.argsort(-counts, kind="stable")]]
+        real, synthetic = (_bin_shares(values, edges) for values in pair[2:])
+        return Marginal(pair.name, edges, None, real, synthetic, missing)
+    found, counts = np.unique([v for v in pair.real if v is not None], return_counts=True)
+    levels = [str(level) for level in found[np.argsort(-counts, kind="stable")]]
     new = {v for v in pair.synthetic if v is not None}.difference(levels)
     if len(levels) + bool(new) > N_LEVELS:
         levels = levels[: N_LEVELS - 1]
     shares = [_level_shares(values, levels) for values in pair[2:]]
     if any(share[-1] for share in shares):
         levels = [*levels, "others"]
-    return Marginal(pair.name, None, levels, *(share[: len(levels)] for share in shares), missing)
+    real, synthetic = (share[: len(levels)] for share in shares)
+    return Marginal(pair.name, None, levels, real, synthetic, missing)
 
 
-def shared_edges(real, synthetic):
+def shared_edges(real: Array, synthetic: Array) -> Array:
     """Return edges of bins for two columns, given with NaN.
 
     Bins span the 0.5 % to the 99.5 % quantiles, lest a few far values take all the room, and half
@@ -208,12 +212,12 @@ def shared_edges(real, synthetic):
     return np.linspace(low, high, n_bins + 1) if low < high else low + np.array([-0.5, 0.5])
 
 
-def _bin_shares(values, edges):
+def _bin_shares(values: Array, edges: Array) -> Array:
     values = np.clip(values[~np.isnan(values)], edges[0], edges[-1])
     return np.histogram(values, edges)[0] / max(1, len(values))
 
 
-def _level_shares(values, levels):
+def _level_shares(values: Array, levels: list[str]) -> Array:
     """Return the share of each level among the cells with a value, and last that of all others."""
     seen = [v for v in values if v is not None]
     counts = [sum(v == level for v in seen) for level in levels]
@@ -223,7 +227,7 @@ def _level_shares(values, levels):
 # -- two columns -------------------------------------------------------------------------------
 
 
-def associations(columns):
+def associations(columns: list[Array]) -> Array:
     """Return how strongly each two columns go together, over the rows where both have a value.
 
     Pearson's correlation for two numeric columns, the correlation ratio for one of each kind,
@@ -243,7 +247,7 @@ def associations(columns):
     if numeric.any():
         values = np.column_stack([c for c in columns if c.dtype.kind == "f"])
         out[np.ix_(numeric, numeric)] = correlations(values)
-    codes = {i: level_codes(columns[i]) for i in np.flatnonzero(~numeric)}
+    codes: dict[Any, Array] = {i: level_codes(columns[i]) for i in np.flatnonzero(~numeric)}
     for i, own in codes.items():
         for j in range(len(columns)):
             if j not in codes:
@@ -253,13 +257,13 @@ def associations(columns):
     return out
 
 
-def level_codes(values):
+def level_codes(values: Array) -> Array:
     """Return the place of each level in their order, -1 for None."""
     levels = {level: i for i, level in enumerate(sorted({v for v in values if v is not None}))}
     return np.array([levels.get(v, -1) for v in values])
 
 
-def correlations(X):
+def correlations(X: Array) -> Array:
     """Return Pearson's correlations of the columns of X, each over the rows where both are seen."""
     seen = ~np.isnan(X)
     n = np.maximum(seen.sum(axis=0), 1)
@@ -273,7 +277,7 @@ def correlations(X):
     return np.clip((X.T @ X - total * total.T / both) / np.sqrt(variance * variance.T), -1, 1)
 
 
-def correlation_ratio(values, codes):
+def correlation_ratio(values: Array, codes: Array) -> float:
     """Return the root of the share of the variance of some values that lies between levels."""
     seen = ~np.isnan(values) & (codes >= 0)
     values, codes = values[seen], codes[seen]
@@ -285,7 +289,7 @@ def correlation_ratio(values, codes):
     return float(np.sqrt(min(1.0, between.sum() / len(values))))
 
 
-def cramers_v(first, second):
+def cramers_v(first: Array, second: Array) -> float:
     """Return Cramer's V of two columns of codes, corrected for the bias of few rows.
 
     References

@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
@@ -14,7 +15,7 @@ _n_before = 1  # what was set before the first of them
 
 
 @contextmanager
-def threads(n_threads=None):
+def threads(n_threads: int | None = None) -> Iterator[None]:
     """Compute with at most so many threads in a block; None: as many as now.
 
     torch keeps the count by Python thread, and new ones inherit the last that was set anywhere, so

@@ -14,3 +14,5 @@ Table: TypeAlias = Any  # an array, or a DataFrame of a library that need not be
 RandomState: TypeAlias = int | np.random.RandomState | None
 Builder: TypeAlias = Callable[[int, int], nn.Module]
 Device: TypeAlias = str | torch.device
+Record: TypeAlias = dict[str, float]  # the figures of one epoch, by name
+History: TypeAlias = dict[str, list[float]]  # those of all epochs

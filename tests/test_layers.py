@@ -10,6 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "skvae"
 
 # from the bottom up; a module imports from lower rows only, so those of one row do not know each other
 LAYERS = [
+    ["_typing"],
     [
         "_threads",
         "_random",
@@ -20,7 +21,6 @@ LAYERS = [
         "_heaps",
         "_series",
         "_versions",
-        "_typing",
     ],
     ["_arrays", "_cells"],
     ["_rows", "_observation", "_flow", "_tree"],
