@@ -30,7 +30,10 @@ class Coupling(nn.Module):
         Width of the network's two hidden layers.
     """
 
-    def __init__(self, kept, changed, hidden_features):
+    kept: torch.Tensor
+    changed: torch.Tensor
+
+    def __init__(self, kept: torch.Tensor, changed: torch.Tensor, hidden_features: int) -> None:
         super().__init__()
         self.register_buffer("kept", kept)
         self.register_buffer("changed", changed)
@@ -47,7 +50,7 @@ class Coupling(nn.Module):
                 last,
             )
 
-    def forward(self, z, inverse=False):
+    def forward(self, z: torch.Tensor, inverse: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the new z, shape (..., K), and the log-determinant of the change, shape (...)."""
         params = self.offset
         if self.network is not None:
@@ -56,7 +59,7 @@ class Coupling(nn.Module):
         return z.index_copy(-1, self.changed, new), log_slope.sum(-1)
 
 
-def spline(x, params, inverse=False):
+def spline(x: torch.Tensor, params: torch.Tensor, inverse: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
     """Map x, shape (...), by a monotone spline each, of params of shape (..., 3 * N_BINS - 1).
 
     Equations 4 to 8 of the paper. Params of 0 give the identity.
@@ -97,7 +100,7 @@ def spline(x, params, inverse=False):
     return torch.where(outside, x, y), torch.where(outside, 0.0, log_slope)
 
 
-def _knots(logits):
+def _knots(logits: torch.Tensor) -> torch.Tensor:
     """Return the N_BINS + 1 ends of bins whose shares of the interval the logits give."""
     shares = MIN_WIDTH + (1 - MIN_WIDTH * N_BINS) * torch.softmax(logits, -1)
     inner = 2 * BOUND * torch.cumsum(shares[..., :-1], -1) - BOUND

@@ -1,16 +1,19 @@
 """Mixed: the likelihood of a table, whose columns may depend on each other even given z."""
 
 import math
+from collections.abc import Callable, Iterator, Sequence
 from numbers import Integral
+from typing import Any, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ._cells import cut, ends, flatten, levels, waves
+from ._cells import Cells, cut, ends, flatten, levels, waves
 from ._heaps import members, ratios
 from ._observation import Likelihood
+from ._typing import Array
 
 ALONE = 0.3  # share of the rows in a training step whose columns are told by z alone
 HOLED = 0.1  # share of the rows of which some cells, any share of them, are hidden from all
@@ -61,12 +64,14 @@ class Mixed(Likelihood):
 
     name = "mixed"
 
-    def __init__(self, n_bins="auto", levels=None, chain=True):
+    def __init__(
+        self, n_bins: int | Literal["auto"] = "auto", levels: Sequence[int] | None = None, chain: bool = True
+    ) -> None:
         self.n_bins = n_bins
         self.levels = levels
         self.chain = chain
 
-    def check(self, X):
+    def check(self, X: Array) -> None:
         """Accept any number in a numeric column, and codes of levels."""
         n_bins = self.n_bins
         if n_bins != "auto" and (not isinstance(n_bins, Integral) or isinstance(n_bins, bool) or n_bins < 1):
@@ -80,7 +85,7 @@ class Mixed(Likelihood):
                     "levels; expected codes 0, 1, 2 ..."
                 )
 
-    def _levels(self, X):
+    def _levels(self, X: Array) -> Array:
         n_levels = np.zeros(X.shape[1], dtype=int) if self.levels is None else np.asarray(self.levels)
         if n_levels.shape != (X.shape[1],):
             raise ValueError(
@@ -88,7 +93,7 @@ class Mixed(Likelihood):
             )
         return n_levels
 
-    def build(self, X, sample_weight=None):
+    def build(self, X: Array, sample_weight: Array | None = None) -> "MixedModel":
         """Cut the columns into cells; return a `MixedModel`."""
         n_levels = self._levels(X)
         amount = len(X) if sample_weight is None else sample_weight.sum()
@@ -107,7 +112,19 @@ class Mixed(Likelihood):
 class _Column(nn.Module):
     """The `Cells` of one column in torch: from values to cells, from codes to values."""
 
-    def __init__(self, cells):
+    points: torch.Tensor
+    edges: torch.Tensor
+    heaps: torch.Tensor
+    mean: torch.Tensor
+    ladder: torch.Tensor
+    low: torch.Tensor
+    high: torch.Tensor
+    lowest: torch.Tensor
+    n: torch.Tensor
+    heap: torch.Tensor
+    ratio: torch.Tensor
+
+    def __init__(self, cells: Cells) -> None:
         super().__init__()
         self.nominal = cells.nominal
         self.lattice = cells.lattice
@@ -139,7 +156,7 @@ class _Column(nn.Module):
         for name, value in buffers.items():
             self.register_buffer(name, torch.tensor(value, dtype=torch.float64))
 
-    def find(self, x):
+    def find(self, x: torch.Tensor) -> torch.Tensor:
         """Return the cell of each value; NaN for NaN."""
         x = x.contiguous()
         n_points, n_intervals = len(self.points), len(self.edges) - 1
@@ -147,7 +164,7 @@ class _Column(nn.Module):
         if n_intervals:
             interval = torch.searchsorted(self.edges, x, right=True).sub_(1).clamp_(0, n_intervals - 1)
             cell = (interval * self.n_grades + n_points).to(x.dtype)
-        if self.n_grades > 1:
+        if self.lattice is not None and self.n_grades > 1:
             origin, step, unit = self.lattice
             place = torch.nan_to_num((x.double() * unit - origin) / step).round()
             cell = cell + (torch.fmod(place[:, None], self.heaps[1:].double()) == 0).sum(1)
@@ -156,7 +173,7 @@ class _Column(nn.Module):
             cell = torch.where(self.points[point] == x, point.to(x.dtype), cell)
         return torch.where(torch.isnan(x), x, cell)
 
-    def draw(self, code, generator):
+    def draw(self, code: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Draw a value for each code, evenly within one of its cells."""
         u = torch.rand((2, *code.shape), generator=generator, dtype=self.mean.dtype, device=code.device)
         cell = torch.searchsorted(self.ladder, code + u[0], right=True).sub_(1)
@@ -184,7 +201,18 @@ class MixedModel(nn.Module):
     chain : bool
     """
 
-    def __init__(self, columns, missing, width, chain):
+    columns: Any  # nn.ModuleList of _Column, whose items have no methods to mypy
+    target: torch.Tensor
+    near: torch.Tensor
+    log_density: torch.Tensor
+    first_cell: torch.Tensor
+    last_cell: torch.Tensor
+    first_code: torch.Tensor
+    is_incomplete: torch.Tensor
+    before: torch.Tensor
+    waves: torch.Tensor
+
+    def __init__(self, columns: Sequence[Cells], missing: Array, width: int, chain: bool) -> None:
         super().__init__()
         self.n_features = n = len(columns)
         n_units = int(np.clip(UNITS // n, 16, MAX_UNITS))
@@ -219,11 +247,11 @@ class MixedModel(nn.Module):
 
     # -- rows ----------------------------------------------------------------------------------
 
-    def standardize(self, x):
+    def standardize(self, x: torch.Tensor) -> torch.Tensor:
         """Turn rows of values into rows of cells. NaN stays NaN."""
         return torch.stack([column.find(x[:, j]) for j, column in enumerate(self.columns)], 1)
 
-    def draw(self, x, generator):
+    def draw(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Make a training step's rows: missing cells are told as such, and some cells are hidden.
 
         A cell that later columns may not see is raised by `stride`; one that the encoder may not
@@ -238,7 +266,7 @@ class MixedModel(nn.Module):
         holed = (kind > 1 - HOLED) & (cells < share)
         return x + self.stride * alone + 2 * self.stride * holed
 
-    def _read(self, x):
+    def _read(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return the cells of all columns in one count, whether there is one, and whether it shows."""
         seen = ~torch.isnan(x)
         x = torch.where(seen, x, 0.0)
@@ -246,7 +274,7 @@ class MixedModel(nn.Module):
         cell = (x - flag * self.stride).long() + self.first_cell
         return cell, seen, flag
 
-    def features(self, x, complete=False):
+    def features(self, x: torch.Tensor, complete: bool = False) -> torch.Tensor:
         """Return what the encoder sees of rows of cells, shape (B, width). A hole adds nothing."""
         cell, seen, flag = self._read(x)
         missing = self.is_incomplete & (cell == self.first_cell + self.last_cell)
@@ -256,27 +284,27 @@ class MixedModel(nn.Module):
 
     # -- the chain ------------------------------------------------------------------------------
 
-    def _units(self, output):
+    def _units(self, output: torch.Tensor) -> torch.Tensor:
         """Return the hidden units of each column, shape (..., n_features, n_units)."""
         units = F.silu(output.unflatten(-1, (self.n_features, -1)))
         return units + F.silu(torch.einsum("...ci,cio->...co", units, self.link) + self.link_bias)
 
-    def _smoothed(self, free, smooth):
+    def _smoothed(self, free: torch.Tensor, smooth: torch.Tensor) -> torch.Tensor:
         """Return what each code has, and shares with codes beside it, shape (n_codes, ...)."""
         waves = self.waves.split(self.sizes)
         return free + torch.cat([wave @ part for wave, part in zip(waves, smooth, strict=True)])
 
-    def _heads(self):
+    def _heads(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Return the weights and biases of the logits of each column."""
         head = self._smoothed(self.head, self.smooth_head)
         return zip(head.split(self.sizes), self.head_bias.split(self.sizes), strict=True)
 
-    def _logits(self, output):
+    def _logits(self, output: torch.Tensor) -> list[torch.Tensor]:
         """Return the logits of the codes of each column, a list."""
         units = self._units(output).unbind(-2)
         return [F.linear(u, *head) for u, head in zip(units, self._heads(), strict=True)]
 
-    def log_prob(self, x, output, complete=False):
+    def log_prob(self, x: torch.Tensor, output: torch.Tensor, complete: bool = False) -> torch.Tensor:
         """Return log p of each cell in nats given those before it, shape (..., B, n_features).
 
         In the units of the data; a missing cell gives 0, but in training, in a column that has
@@ -300,11 +328,11 @@ class MixedModel(nn.Module):
         log_prob = log_prob + self.log_density[cell].to(log_prob.dtype)
         return torch.where(seen, log_prob, 0.0)
 
-    def row_log_prob(self, x, output, complete=False):
+    def row_log_prob(self, x: torch.Tensor, output: torch.Tensor, complete: bool = False) -> torch.Tensor:
         """Return log p of each row in nats, in the units of the data, shape (..., B)."""
         return self.log_prob(x, output, complete).sum(-1)
 
-    def mean(self, output):
+    def mean(self, output: torch.Tensor) -> torch.Tensor:
         """Return E[x given z], and the most probable of levels, shape (..., n_features)."""
         values = []
         for logits, column in zip(self._logits(output), self.columns, strict=True):
@@ -315,12 +343,14 @@ class MixedModel(nn.Module):
                 values.append(torch.softmax(part, -1).to(column.mean.dtype) @ column.mean)
         return torch.stack(values, -1)
 
-    def sample(self, output, generator, holes=True):
+    def sample(self, output: torch.Tensor, generator: torch.Generator, holes: bool = True) -> torch.Tensor:
         """Draw x given z, shape (..., n_features); without `holes` no cell is missing."""
         empty = output.new_full((*output.shape[:-1], self.n_features), torch.nan)
         return self.fill(empty, output, generator, holes)[0]
 
-    def fill(self, x, output, generator, holes=False):
+    def fill(
+        self, x: torch.Tensor, output: torch.Tensor, generator: torch.Generator, holes: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Draw the missing cells of rows of cells, column after column.
 
         Returns
@@ -330,9 +360,10 @@ class MixedModel(nn.Module):
         log_prob : Tensor of shape (...)
             Log-density of the cells that were given, each given z and all columns before it.
         """
-        log_prob, values = 0.0, []
+        log_prob: Any = 0.0
+        values = []
 
-        def pick(log_p):
+        def pick(log_p: torch.Tensor) -> torch.Tensor:
             code = torch.multinomial(log_p.flatten(0, -2).exp(), 1, generator=generator)
             return code.view(log_p.shape[:-1])
 
@@ -342,7 +373,9 @@ class MixedModel(nn.Module):
             values.append(torch.where(given | (code >= column.n_codes), torch.nan, value))
         return torch.stack(values, -1), log_prob
 
-    def expect(self, x, output, log_ratio, generator):
+    def expect(
+        self, x: torch.Tensor, output: torch.Tensor, log_ratio: torch.Tensor, generator: torch.Generator
+    ) -> torch.Tensor:
         """Return what to expect in the missing cells of rows of cells; see `ObservationModel.expect`.
 
         Columns told by earlier ones get draws of these, with the same noise for all rows; each
@@ -350,7 +383,7 @@ class MixedModel(nn.Module):
         """
         log_weight, parts = log_ratio, []
 
-        def pick(log_p):
+        def pick(log_p: torch.Tensor) -> torch.Tensor:
             u = torch.rand((len(log_p), 1, 1), generator=generator, dtype=log_p.dtype, device=log_p.device)
             return (log_p.exp().cumsum(-1) < u).sum(-1).clamp(max=log_p.shape[-1] - 1)
 
@@ -363,7 +396,13 @@ class MixedModel(nn.Module):
             values.append(average.argmax(-1).to(x.dtype) if column.nominal else average)
         return torch.stack(values, -1)
 
-    def _follow(self, x, output, pick, holes=False):
+    def _follow(
+        self,
+        x: torch.Tensor,
+        output: torch.Tensor,
+        pick: Callable[[torch.Tensor], torch.Tensor],
+        holes: bool = False,
+    ) -> Iterator[tuple[_Column, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]]:
         """Go from column to column, telling the later ones what is given or picked.
 
         Yields of each column: itself; whether its cells are given; the log-probabilities of its
@@ -394,14 +433,14 @@ class MixedModel(nn.Module):
                     told = F.linear(own[code], weight)
                 output[..., later] += told
 
-    def matrices(self):
+    def matrices(self) -> list[nn.Parameter]:
         """Return the weights that a prior holds small, as it does those of the networks."""
         return [self.context, self.link, self.smooth_head, self.smooth_values, self.head, self.values]
 
     # -- what has no place here: a density without constants beside z -----------------------------
 
-    def tie_constants(self):
+    def tie_constants(self) -> None:
         """Do nothing: there are no constants."""
 
-    def fit_constants(self, x, output):
+    def fit_constants(self, x: torch.Tensor, output: torch.Tensor) -> None:
         """Do nothing: there are no constants."""

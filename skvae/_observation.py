@@ -1,11 +1,15 @@
 """The module between decoder and data: a likelihood fitted to the columns of one table."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 from torch import nn
+
+from ._typing import Array
 
 
 class Likelihood(BaseEstimator, ABC):
@@ -20,7 +24,7 @@ class Likelihood(BaseEstimator, ABC):
     name: str
 
     @abstractmethod
-    def check(self, X):
+    def check(self, X: Array) -> None:
         """Raise ValueError if a cell of X (NaN aside) lies outside the support.
 
         Parameters
@@ -30,7 +34,7 @@ class Likelihood(BaseEstimator, ABC):
         """
 
     @abstractmethod
-    def build(self, X, sample_weight=None):
+    def build(self, X: Array, sample_weight: Array | None = None) -> nn.Module:
         """Return the module that the decoder feeds, made for some training data.
 
         Parameters
@@ -64,7 +68,23 @@ class ObservationModel(nn.Module):
         Decoder outputs per column.
     """
 
-    def __init__(self, likelihood, location, scale, *, constants=(), offset=None, features=None, n_params=1):
+    location: torch.Tensor
+    scale: torch.Tensor
+    visible: torch.Tensor
+    log_scale: torch.Tensor
+    offset: torch.Tensor | None
+
+    def __init__(
+        self,
+        likelihood: Likelihood,
+        location: Array,
+        scale: Array,
+        *,
+        constants: Sequence[Any] = (),
+        offset: Array | None = None,
+        features: str | None = None,
+        n_params: int = 1,
+    ) -> None:
         super().__init__()
         constant = scale == 0
         size = np.where(np.abs(location) > 0, np.abs(location), 1.0)
@@ -86,60 +106,60 @@ class ObservationModel(nn.Module):
         self.constants = nn.Parameter(torch.tensor(np.array(start).reshape(-1, self.n_features)))
 
     @property
-    def in_features(self):
+    def in_features(self) -> int:
         """Number of values per row that the encoder sees."""
         return self.location.numel()
 
     @property
-    def out_features(self):
+    def out_features(self) -> int:
         """Number of values per row that the decoder gives."""
         return self.n_params * self.n_features
 
-    def standardize(self, x):
+    def standardize(self, x: torch.Tensor) -> torch.Tensor:
         """Turn rows in the units of the data into what the other methods take. NaN stays NaN."""
         if not self.likelihood.standardized:
             return x
         return (x - self.location).div_(self.scale)
 
-    def draw(self, x, generator):
+    def draw(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Draw the zeros and ones of this pass where x holds probabilities; else return x."""
         if not self.likelihood.dynamic:
             return x
         return torch.where(torch.isnan(x), x, torch.bernoulli(torch.nan_to_num(x), generator=generator))
 
-    def features(self, x, complete=False):
+    def features(self, x: torch.Tensor, complete: bool = False) -> torch.Tensor:
         """Return what the encoder sees of x, shape (B, in_features). A missing cell is 0, the average.
 
         `complete=True` promises that x has no NaN.
         """
         seen = None if complete else ~torch.isnan(x)
-        filled = x if complete else torch.where(seen, x, 0.0)
+        filled = x if seen is None else torch.where(seen, x, 0.0)
         if self.feature_kind == "one_hot":
             levels = torch.arange(self.n_params, dtype=x.dtype, device=x.device)
             filled = (filled.unsqueeze(-2) == levels[:, None]).to(x.dtype)
-            seen = None if complete else seen.unsqueeze(-2)
+            seen = None if seen is None else seen.unsqueeze(-2)
         elif self.feature_kind == "log1p":
             filled = torch.log1p(filled)
         if not self.likelihood.standardized:
             filled = (filled - self.location) / self.scale
         if self.has_constant_columns:
             filled = filled * self.visible
-        return (filled if complete else torch.where(seen, filled, 0.0)).flatten(1)
+        return (filled if seen is None else torch.where(seen, filled, 0.0)).flatten(1)
 
-    def log_prob(self, x, output, complete=False):
+    def log_prob(self, x: torch.Tensor, output: torch.Tensor, complete: bool = False) -> torch.Tensor:
         """Return log p of each cell in nats, in the units of the data, shape (..., B, n_features).
 
         A missing cell gives 0. It is filled before the density is computed: a NaN masked only
         afterwards would still poison the gradient.
         """
         seen = None if complete else ~torch.isnan(x)
-        filled = x if complete else torch.where(seen, x, 0.0)
+        filled = x if seen is None else torch.where(seen, x, 0.0)
         log_prob = self.likelihood.log_prob(filled, self._params(output), self.constants)
         if self.likelihood.standardized:
             log_prob = log_prob - self.log_scale
-        return log_prob if complete else torch.where(seen, log_prob, 0.0)
+        return log_prob if seen is None else torch.where(seen, log_prob, 0.0)
 
-    def row_log_prob(self, x, output, complete=False):
+    def row_log_prob(self, x: torch.Tensor, output: torch.Tensor, complete: bool = False) -> torch.Tensor:
         """Return log p of each row in nats, in the units of the data, shape (..., B)."""
         fused = getattr(self.likelihood, "row_log_prob", None)
         if not complete or fused is None:
@@ -147,13 +167,13 @@ class ObservationModel(nn.Module):
         return fused(x, self._params(output), self.constants) - self.log_scale.sum()
 
     @torch.no_grad()
-    def tie_constants(self):
+    def tie_constants(self) -> None:
         """Give all columns the average constants, where columns have one unit: a standard deviation."""
         if self.likelihood.standardized:
             self.constants.copy_(self.constants.mean(1, keepdim=True).expand_as(self.constants))
 
     @torch.no_grad()
-    def fit_constants(self, x, output):
+    def fit_constants(self, x: torch.Tensor, output: torch.Tensor) -> None:
         """Set the constants by the residuals of some rows, where the likelihood has a closed form."""
         fit = getattr(self.likelihood, "fit_constants", None)
         if fit is not None:
@@ -162,15 +182,17 @@ class ObservationModel(nn.Module):
             squares = torch.where(seen, residual.square(), 0.0).sum((0, 1))
             self.constants.copy_(fit(squares / (len(residual) * seen.sum(0)).clamp(min=1)))
 
-    def mean(self, output):
+    def mean(self, output: torch.Tensor) -> torch.Tensor:
         """Return E[x given z] in the units of the data, shape (..., n_features)."""
         return self._rescale(self.likelihood.mean(self._params(output), self.constants))
 
-    def sample(self, output, generator, holes=True):
+    def sample(self, output: torch.Tensor, generator: torch.Generator, holes: bool = True) -> torch.Tensor:
         """Draw x given z in the units of the data, shape (..., n_features). It has no `holes` in any case."""
         return self._rescale(self.likelihood.sample(self._params(output), self.constants, generator))
 
-    def fill(self, x, output, generator, holes=False):
+    def fill(
+        self, x: torch.Tensor, output: torch.Tensor, generator: torch.Generator, holes: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Draw the missing cells of standardised rows.
 
         Returns
@@ -183,7 +205,13 @@ class ObservationModel(nn.Module):
         drawn = self.sample(output, generator)
         return torch.where(torch.isnan(x), drawn, torch.nan), self.row_log_prob(x, output)
 
-    def expect(self, x, output, log_ratio, generator=None):
+    def expect(
+        self,
+        x: torch.Tensor,
+        output: torch.Tensor,
+        log_ratio: torch.Tensor,
+        generator: torch.Generator | None = None,
+    ) -> torch.Tensor:
         """Return what to expect in the missing cells of standardised rows, given the others.
 
         Parameters
@@ -209,9 +237,9 @@ class ObservationModel(nn.Module):
         mean = self.likelihood.mean(params, self.constants)
         return self._rescale((weight.unsqueeze(-1) * mean).sum(0))
 
-    def _params(self, output):
+    def _params(self, output: torch.Tensor) -> torch.Tensor:
         params = output.unflatten(-1, (self.n_params, self.n_features))
         return params if self.offset is None else params + self.offset
 
-    def _rescale(self, x):
+    def _rescale(self, x: torch.Tensor) -> torch.Tensor:
         return x * self.scale + self.location if self.likelihood.standardized else x

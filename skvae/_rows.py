@@ -1,12 +1,14 @@
 """Training rows: standardised once and kept on the device, or read block by block from a file."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
 
 from ._arrays import row_chunks
+from ._typing import Array
 
 STREAM_BYTES = 1 << 30  # a memory-mapped array whose copy would take more is read as it is needed
 SOME_VALUES = 1 << 22  # values in rows that stand for all: 32 MB of float64
@@ -26,14 +28,14 @@ class Data:
         Codes of the classes.
     """
 
-    X: np.ndarray
-    weight: np.ndarray | None = None
-    y: np.ndarray | None = None
+    X: Array
+    weight: Array | None = None
+    y: Array | None = None
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.X)
 
-    def take(self, index):
+    def take(self, index: Array) -> "Data":
         """Return some of the rows."""
         return Data(*_take((self.X, self.weight, self.y), index))
 
@@ -47,11 +49,17 @@ class Batch(NamedTuple):
     complete: bool  # no cell is missing
 
 
-def _take(parts, index):
+def _take(parts: tuple[Any, ...], index: Any) -> tuple[Any, ...]:
     return tuple(None if part is None else part[index] for part in parts)
 
 
-def load_rows(data, index, likelihood, dtype, device):
+def load_rows(
+    data: Data,
+    index: Array | None,
+    likelihood: Any,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> "AnyRows":
     """Return `Rows` of some data, or `StreamedRows` if it is a file too large to copy.
 
     Parameters
@@ -75,19 +83,19 @@ def load_rows(data, index, likelihood, dtype, device):
     x = torch.empty((n_rows, X.shape[1]), dtype=dtype, device=device)
     complete = True
     for part in row_chunks(*x.shape):
-        chunk = X[part] if index is None else X[index[part]]
-        chunk = likelihood.standardize(torch.tensor(chunk, dtype=torch.float64))
+        values = X[part] if index is None else X[index[part]]
+        chunk = likelihood.standardize(torch.tensor(values, dtype=torch.float64))
         complete = complete and not bool(torch.isnan(chunk).any())
         x[part] = chunk
     return Rows(x, weight, y, complete)
 
 
-def is_streamed(X, itemsize=4):
+def is_streamed(X: Array, itemsize: int = 4) -> bool:
     """Whether an array is a view of a memory-mapped file too large to copy."""
     return X.size * itemsize > STREAM_BYTES and is_mapped(X)
 
 
-def is_mapped(X):
+def is_mapped(X: Any) -> bool:
     """Whether an array is a view of a memory-mapped file."""
     while isinstance(X, np.ndarray):
         if isinstance(X, np.memmap):
@@ -109,14 +117,16 @@ class Rows:
         True if no cell is missing.
     """
 
-    def __init__(self, x, weight, y, complete):
+    def __init__(
+        self, x: torch.Tensor, weight: torch.Tensor | None, y: torch.Tensor | None, complete: bool
+    ) -> None:
         self.x, self.weight, self.y, self.complete = x, weight, y, complete
         self.dtype, self.device = x.dtype, x.device
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.x)
 
-    def batches(self, n_batches, generator):
+    def batches(self, n_batches: int, generator: torch.Generator) -> Iterator[Batch]:
         """Yield each `Batch` of shuffled rows, all of about one size; one batch is not shuffled."""
         if n_batches == 1:
             yield self._batch(slice(None))
@@ -125,18 +135,19 @@ class Rows:
         for index in torch.tensor_split(order, n_batches):
             yield self._batch(index)
 
-    def chunks(self, n_rows):
+    def chunks(self, n_rows: int) -> Iterator[tuple[slice, Batch]]:
         """Yield (slice, Batch) in order, `n_rows` rows at a time."""
         for start in range(0, len(self), n_rows):
             part = slice(start, start + n_rows)
             yield part, self._batch(part)
 
-    def some(self, n_rows):
+    def some(self, n_rows: int) -> Batch:
         """Return a `Batch` of about `n_rows` rows evenly spaced, of fewer where rows are long."""
-        return self._batch(_evenly(*self.x.shape, n_rows))
+        return self._batch(_evenly(len(self), self.x.shape[1], n_rows))
 
-    def _batch(self, index):
-        return Batch(*_take((self.x, self.weight, self.y), index), self.complete)
+    def _batch(self, index: Any) -> Batch:
+        x, weight, y = _take((self.x, self.weight, self.y), index)
+        return Batch(x, weight, y, self.complete)
 
 
 class StreamedRows:
@@ -146,21 +157,31 @@ class StreamedRows:
     shuffled together: close to a full shuffle, at the speed of a sequential read.
     """
 
-    def __init__(self, X, index, weight, y, likelihood, dtype, device):
+    def __init__(
+        self,
+        X: Array,
+        index: Array | None,
+        weight: torch.Tensor | None,
+        y: torch.Tensor | None,
+        likelihood: Any,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
         self.X, self.index, self.weight, self.y, self.likelihood = X, index, weight, y, likelihood
         self.dtype, self.device = dtype, device
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.X) if self.index is None else len(self.index)
 
-    def batches(self, n_batches, generator):
+    def batches(self, n_batches: int, generator: torch.Generator) -> Iterator[Batch]:
         """Yield each `Batch` of shuffled rows, all of about one size."""
         row_bytes = self.X.shape[1] * self.dtype.itemsize
         block = max(1, BLOCK_BYTES // row_bytes)
         per_buffer = max(1, BUFFER_BYTES // (block * row_bytes))
         size = len(self) // n_batches  # the last batch takes the rest
         order = torch.randperm(-(-len(self) // block), generator=generator, device=self.device).cpu()
-        parts, n_left = None, n_batches
+        parts: Any = None
+        n_left = n_batches
         for blocks in order.split(per_buffer):
             index = (blocks.sort().values[:, None] * block + torch.arange(block)).flatten()
             index = index[index < len(self)]
@@ -173,30 +194,34 @@ class StreamedRows:
                 n_left -= 1
         yield self._batch(parts)
 
-    def chunks(self, n_rows):
+    def chunks(self, n_rows: int) -> Iterator[tuple[slice, Batch]]:
         """Yield (slice, Batch) in order, `n_rows` rows at a time."""
         for start in range(0, len(self), n_rows):
             part = slice(start, start + n_rows)
             yield part, self._batch(self._read(part))
 
-    def some(self, n_rows):
+    def some(self, n_rows: int) -> Batch:
         """Return a `Batch` of about `n_rows` rows evenly spaced, of fewer where rows are long."""
         return self._batch(self._read(_evenly(len(self), self.X.shape[1], n_rows)))
 
-    def _read(self, index):
+    def _read(self, index: Any) -> tuple[Any, ...]:
         x = self.X[index if self.index is None else self.index[index]]
         x = self.likelihood.standardize(torch.tensor(x, dtype=torch.float64))
         index = torch.from_numpy(index) if isinstance(index, np.ndarray) else index
         return x.to(self.device, self.dtype), *_take((self.weight, self.y), index)
 
     @staticmethod
-    def _batch(parts):
-        return Batch(*parts, not bool(torch.isnan(parts[0]).any()))
+    def _batch(parts: tuple[Any, ...]) -> Batch:
+        x, weight, y = parts
+        return Batch(x, weight, y, not bool(torch.isnan(x).any()))
 
 
-def _join(old, new):
+AnyRows: TypeAlias = Rows | StreamedRows
+
+
+def _join(old: Any, new: Any) -> Any:
     return None if old is None else torch.cat((old, new))
 
 
-def _evenly(n_all, n_features, n_rows):
+def _evenly(n_all: int, n_features: int, n_rows: int) -> slice:
     return slice(None, None, max(1, n_all // n_rows, n_all * n_features // SOME_VALUES))

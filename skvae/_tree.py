@@ -11,8 +11,10 @@ import math
 import re
 import types
 from collections import OrderedDict
+from collections.abc import Callable
 from decimal import Decimal
 from functools import partial
+from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
 import torch
@@ -21,6 +23,10 @@ from torch import nn
 
 from . import _frames
 from ._compat import callback_state
+from ._typing import Array
+
+Path: TypeAlias = tuple[str, ...]
+Described: TypeAlias = tuple[str, Any]  # a kind and its parts
 
 NUMPY_DTYPE = re.compile(r"[|<>]?(b1|[iu][1248]|f[248]|f16|c8|c16|[SU][1-9]\d{0,8}|[mM]8\[\d*[a-zA-Z]+\])")
 TORCH_DTYPES = {  # those that all versions of safetensors know
@@ -32,11 +38,10 @@ MODULE_ENTRIES = {"_parameters": nn.Parameter, "_buffers": torch.Tensor, "_modul
 MODULE_STATE = {*MODULE_ENTRIES, "training", "_non_persistent_buffers_set"}  # the rest of it are hooks
 
 
-def name_of(thing):
+def name_of(thing: Any) -> str:
     """Return the name that a class or function is known by."""
-    if getattr(nn, thing.__qualname__, None) is thing:
-        return f"torch.nn.{thing.__qualname__}"
-    return f"{thing.__module__}.{thing.__qualname__}"
+    name = thing.__qualname__
+    return f"torch.nn.{name}" if getattr(nn, name, None) is thing else f"{thing.__module__}.{name}"
 
 
 class Writer:
@@ -48,13 +53,13 @@ class Writer:
         Contiguous ones on the CPU, named after the attributes that led to them.
     """
 
-    def __init__(self):
-        self.tensors = {}
-        self._names = {}
-        self._objects = {}
-        self._kept = []  # all that has a number or name: its id must not be given again
+    def __init__(self) -> None:
+        self.tensors: dict[str, torch.Tensor] = {}
+        self._names: dict[int, str] = {}
+        self._objects: dict[int, int] = {}
+        self._kept: list[Any] = []  # all that has a number or name: its id must not be given again
 
-    def write(self, value, path=()):
+    def write(self, value: Any, path: Path = ()) -> Any:
         """Return the JSON data of a value, which is found at `path` of the outermost one."""
         kind = type(value)
         if value is None or kind in (bool, int, str):
@@ -66,7 +71,7 @@ class Writer:
         if kind in (tuple, torch.Size):
             return {"tuple": self.write(list(value), path)}
         if kind in (dict, OrderedDict):
-            return {"dict": [self._pair(i, *item, path) for i, item in enumerate(value.items())]}
+            return {"dict": [self._pair(i, key, item, path) for i, (key, item) in enumerate(value.items())]}
         if kind in (torch.Tensor, nn.Parameter):
             return {"tensor": self._tensor(value, path)}
         if kind is np.ndarray and value.dtype.kind != "O":
@@ -76,10 +81,10 @@ class Writer:
             return {described[0]: self.write(described[1], path)}
         return self._object(value, path)
 
-    def _pair(self, i, key, value, path):
+    def _pair(self, i: int, key: Any, value: Any, path: Path) -> list[Any]:
         return [self.write(key, path), self.write(value, (*path, key if isinstance(key, str) else str(i)))]
 
-    def _name(self, path):
+    def _name(self, path: Path) -> str:
         """Return a new name for the tensor at a path, by which a reader of the file knows it."""
         base = ".".join(step for step in path if step not in MODULE_ENTRIES)
         name = base = base.encode("utf-8", "backslashreplace").decode()  # a key may be half a character
@@ -87,7 +92,7 @@ class Writer:
             name = f"{base}~{len(self.tensors)}"
         return name
 
-    def _tensor(self, tensor, path):
+    def _tensor(self, tensor: torch.Tensor, path: Path) -> list[Any]:
         if id(tensor) not in self._names:
             if tensor.layout is not torch.strided or tensor.dtype not in TORCH_DTYPES:
                 _refuse(tensor, path)
@@ -98,14 +103,14 @@ class Writer:
         is_parameter = isinstance(tensor, nn.Parameter)
         return [self._names[id(tensor)], is_parameter, tensor.requires_grad and is_parameter]
 
-    def _array(self, array, path):
+    def _array(self, array: Array, path: Path) -> list[Any]:
         if NUMPY_DTYPE.fullmatch(array.dtype.str) is None:
             _refuse(array, path)
         name = self._name(path)
         self.tensors[name] = torch.from_numpy(array.reshape(-1).view(np.uint8).copy())
         return [name, array.dtype.str, list(array.shape)]
 
-    def _object(self, value, path):
+    def _object(self, value: Any, path: Path) -> dict[str, Any]:
         if id(value) in self._objects:
             return {"same": self._objects[id(value)]}
         self._objects[id(value)] = len(self._objects)
@@ -129,11 +134,11 @@ class Reader:
         All objects with a class of `names` that were read.
     """
 
-    def __init__(self, tensors, names):
-        self.objects = []
+    def __init__(self, tensors: dict[str, torch.Tensor], names: dict[str, Any]) -> None:
+        self.objects: list[Any] = []
         self._tensors = tensors
         self._names = names
-        self._kinds = {
+        self._kinds: dict[str, Callable[[Any], Any]] = {
             "int": lambda text: int(text, 16),
             "float": float,
             "tuple": tuple,
@@ -158,7 +163,7 @@ class Reader:
             "same": lambda number: self.objects[number],
         }
 
-    def read(self, data):
+    def read(self, data: Any) -> Any:
         """Return the value of JSON data. Whatever is wrong with them raises an exception."""
         if isinstance(data, list):
             return [self.read(item) for item in data]
@@ -174,7 +179,7 @@ class Reader:
             raise ValueError(f"it has a value of unknown kind {kind!r}")
         return self._kinds[kind](parts)
 
-    def _named(self, name):
+    def _named(self, name: Any) -> Any:
         if not isinstance(name, str) or name not in self._names:
             name = name if isinstance(name, str) else type(name).__name__
             short = name.rpartition(".")[2]
@@ -184,18 +189,18 @@ class Reader:
             )
         return self._names[name]
 
-    def _find(self, name):
+    def _find(self, name: Any) -> torch.Tensor:
         if not isinstance(name, str) or name not in self._tensors:
             raise ValueError("it lacks a tensor that its parameters name")
         return self._tensors[name]
 
-    def _tensor(self, name, is_parameter, requires_grad):
+    def _tensor(self, name: Any, is_parameter: bool, requires_grad: bool) -> torch.Tensor:
         tensor = self._find(name)
         if is_parameter and not isinstance(tensor, nn.Parameter):
             tensor = self._tensors[name] = nn.Parameter(tensor, requires_grad=requires_grad)
         return tensor
 
-    def _array(self, name, dtype, shape):
+    def _array(self, name: Any, dtype: Any, shape: Any) -> Array:
         tensor, dtype = self._find(name), _dtype(dtype)
         if tensor.dtype is not torch.uint8 or tensor.ndim != 1:
             raise ValueError(f"the array {name!r} is not one of bytes")
@@ -207,7 +212,7 @@ class Reader:
             raise ValueError(f"the array {name!r} is no text")
         return flat.reshape(_shape(shape, flat.size)).copy()
 
-    def _object(self, name, state):
+    def _object(self, name: Any, state: dict[str, Any]) -> Any:
         cls = self._named(name)
         value = object.__new__(cls)
         self.objects.append(value)
@@ -222,14 +227,15 @@ class Reader:
         return value
 
 
-def hex_int(value):
+def hex_int(value: int) -> dict[str, str]:
     """Return an integer of any size: decimal text would take quadratic time, and Python bounds it."""
     return {"int": hex(value)}
 
 
-def _describe(value):
+def _describe(value: Any) -> Described | None:
     """Return the kind of a value and its parts, or None for objects with attributes."""
-    kind = type(value)
+    kind: Any = type(value)
+    is_known: Any
     if isinstance(value, np.ndarray):
         return ("objects", [list(value.shape), value.ravel().tolist()]) if kind is np.ndarray else None
     if isinstance(value, np.generic):
@@ -252,7 +258,7 @@ def _describe(value):
     return PLAIN[kind](value) if kind in PLAIN else None
 
 
-PLAIN = {
+PLAIN: dict[type, Callable[[Any], Described]] = {
     set: lambda v: ("set", sorted(v, key=repr)),
     slice: lambda v: ("slice", [v.start, v.stop, v.step]),
     datetime.datetime: lambda v: ("datetime", v.isoformat()),
@@ -266,9 +272,9 @@ PLAIN = {
 }
 
 
-def _state(value, path):
+def _state(value: Any, path: Path) -> dict[str, Any]:
     """Return the attributes of an object that are written, or raise if that would not be all of it."""
-    cls = type(value)
+    cls: Any = type(value)
     plain = cls.__new__ is object.__new__ and cls.__reduce__ is object.__reduce__
     state = value.__getstate__() if plain and cls.__reduce_ex__ is object.__reduce_ex__ else None
     if not isinstance(state, dict):
@@ -283,7 +289,7 @@ def _state(value, path):
     return state
 
 
-def _refuse(value, path):
+def _refuse(value: Any, path: Path) -> NoReturn:
     text = repr(value)
     raise ValueError(
         f"Got {text[:80]!s}{'...' * (len(text) > 80)} of type {name_of(type(value))} at {_at(path)}, which "
@@ -292,11 +298,11 @@ def _refuse(value, path):
     )
 
 
-def _at(path):
+def _at(path: Path) -> str:
     return repr(".".join(path)) if path else "the top"
 
 
-def _check_module_state(state, name):
+def _check_module_state(state: dict[str, Any], name: str) -> None:
     """Raise unless a module's own dictionaries hold what they should."""
     hooks = [key for key in vars(nn.Module()) if key in state and key not in MODULE_STATE]
     for key, kind in MODULE_ENTRIES.items():
@@ -306,12 +312,12 @@ def _check_module_state(state, name):
             raise ValueError(f"the state of {name} is none of a module")
 
 
-def _defaults(cls):
+def _defaults(cls: Any) -> dict[str, Any]:
     parameters = inspect.signature(cls).parameters.values()
     return {p.name: p.default for p in parameters if p.default is not p.empty}
 
 
-def _shape(shape, size):
+def _shape(shape: Any, size: int) -> tuple[int, ...]:
     """Return a shape as a tuple, or raise if it does not hold `size` values."""
     shape = tuple(shape)
     if any(type(n) is not int or n < 0 for n in shape) or len(shape) > 32 or math.prod(shape) != size:
@@ -319,7 +325,7 @@ def _shape(shape, size):
     return shape
 
 
-def _objects(parts):
+def _objects(parts: Any) -> Array:
     shape, items = parts
     array = np.empty(len(items), dtype=object)
     for i, item in enumerate(items):  # one by one: items that are lists are no axes
@@ -327,34 +333,34 @@ def _objects(parts):
     return array.reshape(_shape(shape, len(items)))
 
 
-def _scalar(parts):
+def _scalar(parts: Any) -> Any:
     dtype, data = _dtype(parts[0]), bytes.fromhex(parts[1])
     if dtype.kind == "O" or len(data) != dtype.itemsize:  # its bytes would be taken for an address
         raise ValueError(f"it has a number of {len(data)} bytes and type {parts[0]!r}")
     return np.ndarray((), dtype, data)[()]
 
 
-def _dtype(text):
+def _dtype(text: str) -> np.dtype[Any]:
     if text != "|O" and NUMPY_DTYPE.fullmatch(text) is None:
         raise ValueError(f"the type {text!r} of NumPy is not known")
     return np.dtype(text)
 
 
-def _torch_dtype(name):
+def _torch_dtype(name: str) -> torch.dtype:
     dtype = getattr(torch, name, None)
     if not isinstance(dtype, torch.dtype):
         raise ValueError(f"the type {name!r} of torch is not known")  # noqa: TRY004 -- of a file
     return dtype
 
 
-def _describe_random_state(value):
+def _describe_random_state(value: np.random.RandomState) -> Described | None:
     state = value.get_state(legacy=False)
     if state["bit_generator"] != "MT19937":
         return None
     return "random_state", [state["state"]["key"], state["state"]["pos"], state["has_gauss"], state["gauss"]]
 
 
-def _random_state(parts):
+def _random_state(parts: Any) -> np.random.RandomState:
     key, position, has_gauss, gauss = parts
     if key.shape != (624,) or key.dtype != np.uint32 or not 0 <= position <= 624:
         raise ValueError("the state of a RandomState is none")  # NumPy would read beyond its memory

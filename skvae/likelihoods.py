@@ -6,8 +6,9 @@ looks at the training data and returns an `ObservationModel`, the module that th
 
 import math
 from abc import abstractmethod
+from collections.abc import Callable
 from numbers import Real
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -218,6 +219,8 @@ class Gaussian(Columnwise):
 
 class _GaussianRows(torch.autograd.Function):
     """`Gaussian.log_prob` of complete rows, summed over their columns, by fewer kernels."""
+
+    apply: ClassVar[Callable[..., torch.Tensor]]  # torch has not annotated it
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, mean: Any, log_sigma: Any) -> Any:

@@ -1,13 +1,22 @@
 """The variational autoencoder itself: all the probability, none of the training."""
 
 import math
+from collections.abc import Callable
 from functools import cached_property
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+if TYPE_CHECKING:
+    from ._mixed import MixedModel
+    from ._observation import ObservationModel
+    from .priors import PriorModel
+
 __all__ = ["VAE", "Posterior", "Terms", "posterior_of"]
+
+Map: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
 
 LOG_2PI = math.log(2 * math.pi)
 MAX_LOG_STD = 8.0  # posterior standard deviations stay within e^-8 ... e^8
@@ -25,30 +34,30 @@ class Posterior:
     std : Tensor of shape (B, K)
     """
 
-    def __init__(self, mean, log_std):
+    def __init__(self, mean: torch.Tensor, log_std: torch.Tensor) -> None:
         self.mean = mean
         self.log_std = log_std
         self.std = torch.exp(log_std)
 
-    def rsample(self, noise):
+    def rsample(self, noise: torch.Tensor) -> torch.Tensor:
         """Return mean + std * noise, shape (S, B, K), for noise that broadcasts to it."""
         return torch.addcmul(self.mean, self.std, noise)
 
-    def log_prob(self, noise):
+    def log_prob(self, noise: torch.Tensor) -> torch.Tensor:
         """Return log q of the draw that `noise` makes, shape (S, B)."""
         constant = 0.5 * (noise.square() + LOG_2PI).sum(-1)  # no gradient: kept apart
         return -self.log_std.sum(-1) - constant
 
-    def component_log_prob(self, z):
+    def component_log_prob(self, z: torch.Tensor) -> torch.Tensor:
         """Return log q of each component of any z that broadcasts to (B, K)."""
         return -0.5 * (((z - self.mean) / self.std).square() + LOG_2PI) - self.log_std
 
-    def detach(self):
+    def detach(self) -> "Posterior":
         """Return the same posteriors as constants, without a gradient."""
         return Posterior(self.mean.detach(), self.log_std.detach())
 
 
-def posterior_of(encoder, features):
+def posterior_of(encoder: Map, features: torch.Tensor) -> Posterior:
     """Return the posteriors that an encoder makes of what it sees.
 
     Parameters
@@ -80,7 +89,17 @@ class Terms:
         What each row counts in the statistics of the batch; None means all the same.
     """
 
-    def __init__(self, prior, posterior, noise, z, output, log_px, weight=None, y=None):
+    def __init__(
+        self,
+        prior: "PriorModel",
+        posterior: Posterior,
+        noise: torch.Tensor,
+        z: torch.Tensor,
+        output: torch.Tensor,
+        log_px: torch.Tensor,
+        weight: torch.Tensor | None = None,
+        y: torch.Tensor | None = None,
+    ) -> None:
         self.posterior = posterior
         self.z = z
         self.output = output
@@ -91,40 +110,40 @@ class Terms:
         self._y = y
 
     @cached_property
-    def log_pz(self):
+    def log_pz(self) -> torch.Tensor:
         """Density log p(z), or log p(z given y) where classes are known, shape (S, B)."""
         return self._prior.log_prob(self.z, self._y)
 
     @cached_property
-    def log_qz(self):
+    def log_qz(self) -> torch.Tensor:
         """Density log q(z given x), shape (S, B)."""
         return self.posterior.log_prob(self._noise)
 
     @cached_property
-    def reconstruction(self):
+    def reconstruction(self) -> torch.Tensor:
         """E[log p(x given z)] under q, shape (B,)."""
         return _mean(self.log_px)
 
     @cached_property
-    def kl(self):
+    def kl(self) -> torch.Tensor:
         """KL(q(z given x) || p(z)), in closed form or over the draws, shape (B,)."""
         kl = self._prior.kl_from(self.posterior, self._y)
         return _mean(self.log_qz - self.log_pz) if kl is None else kl
 
     @property
-    def log_weights(self):
+    def log_weights(self) -> torch.Tensor:
         """Importance weights log p(x, z) - log q(z given x), shape (S, B)."""
         return self.log_px + self.log_pz - self.log_qz
 
     @cached_property
-    def share(self):
+    def share(self) -> torch.Tensor:
         """Share of each row in the batch, shape (B,): a sum weighted with it is a mean over rows."""
         if self.weight is None:
             return torch.full_like(self.log_px[0].detach(), 1 / self.log_px.shape[1])
         weight = self.weight + torch.finfo(self.weight.dtype).tiny  # weights may all be 0
         return weight / weight.sum()
 
-    def prior_draws(self, n_draws):
+    def prior_draws(self, n_draws: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Draw from the prior, as random as the noise of the rows and as repeatable.
 
         Returns
@@ -135,7 +154,7 @@ class Terms:
             1 / n_draws in value; a mean weighted with it has the gradient of the expectation
             under the prior, by the score function, whatever the prior.
         """
-        seed = self._noise[0, 0, :1].view(torch.int32)[0].item()  # the bits of one number
+        seed = int(self._noise[0, 0, :1].view(torch.int32)[0].item())  # the bits of one number
         generator = torch.Generator(self.z.device).manual_seed(seed)
         with torch.no_grad():
             z = self._prior.sample(n_draws, generator)
@@ -143,12 +162,12 @@ class Terms:
         return z, torch.softmax(log_pz - log_pz.detach(), 0)
 
 
-def _mean(values):
+def _mean(values: torch.Tensor) -> torch.Tensor:
     """Average over the draws; one alone needs only a view."""
     return values.squeeze(0) if len(values) == 1 else values.mean(0)
 
 
-def _shares(x, weight):
+def _shares(x: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
     """Return the share of each row of x, shape (B, 1)."""
     return torch.full_like(x[:, :1], 1 / len(x)) if weight is None else (weight / weight.sum())[:, None]
 
@@ -175,9 +194,16 @@ class VAE(nn.Module):
         Lower precision that the networks' products are computed in; all densities are not.
     """
 
-    autocast = None
+    autocast: torch.dtype | None = None
 
-    def __init__(self, encoder, decoder, likelihood, prior, latent_dim):
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        likelihood: "ObservationModel | MixedModel",
+        prior: "PriorModel",
+        latent_dim: int,
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
@@ -185,17 +211,25 @@ class VAE(nn.Module):
         self.prior = prior
         self.latent_dim = latent_dim
 
-    def encode(self, x, complete=False, corrupt=None):
+    def encode(self, x: torch.Tensor, complete: bool = False, corrupt: Map | None = None) -> Posterior:
         """Return q(z given x) as a `Posterior`; `corrupt` is applied to what the encoder sees."""
         features = self.likelihood.features(x, complete)
         features = corrupt(features) if corrupt else features
         return posterior_of(lambda x: self._through(self.encoder, x), features)
 
-    def decode(self, z):
+    def decode(self, z: torch.Tensor) -> torch.Tensor:
         """Return E[x given z] in the units of the data, shape (B, n_features)."""
         return self.likelihood.mean(self.decoder(z))
 
-    def terms(self, x, noise=None, complete=False, corrupt=None, weight=None, y=None):
+    def terms(
+        self,
+        x: torch.Tensor,
+        noise: torch.Tensor | None = None,
+        complete: bool = False,
+        corrupt: Map | None = None,
+        weight: torch.Tensor | None = None,
+        y: torch.Tensor | None = None,
+    ) -> Terms:
         """Return the `Terms` of the bound for rows x of shape (B, n_features).
 
         Parameters
@@ -221,13 +255,13 @@ class VAE(nn.Module):
         log_px = self.likelihood.row_log_prob(x, output, complete)
         return Terms(self.prior, posterior, noise, z, output, log_px, weight, y)
 
-    def _through(self, network, x):
+    def _through(self, network: nn.Module, x: torch.Tensor) -> torch.Tensor:
         if self.autocast is None:
             return network(x)
         with torch.autocast(x.device.type, self.autocast):
             return network(x).to(x.dtype)
 
-    def information(self, x, weight=None):
+    def information(self, x: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
         """Return how much each component tells about the rows, in nats, shape (K,).
 
         The mean KL divergence of q(z_k given x) from N(0, 1); under another prior from the normal
@@ -241,7 +275,7 @@ class VAE(nn.Module):
             return 0.5 * (second - 1) - log_std
         return 0.5 * torch.log(second - (w * posterior.mean).sum(0).square()) - log_std
 
-    def activity(self, x, weight=None):
+    def activity(self, x: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
         """Return the variance over the rows of each component's posterior mean, shape (K,).
 
         Burda, Grosse and Salakhutdinov (2016), arXiv:1509.00519, section 5.2: a component is active
@@ -250,7 +284,14 @@ class VAE(nn.Module):
         mean, w = self.encode(x).mean, _shares(x, weight)
         return (w * (mean - (w * mean).sum(0)).square()).sum(0)
 
-    def condition(self, x, n_samples, n_particles, generator, y=None):
+    def condition(
+        self,
+        x: torch.Tensor,
+        n_samples: int,
+        n_particles: int,
+        generator: torch.Generator,
+        y: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Draw the missing cells of rows given the others, by importance resampling.
 
         Half of the z come from q(z given the seen cells) and half from the prior, so that no part
@@ -279,7 +320,7 @@ class VAE(nn.Module):
         chosen = torch.multinomial(weight.T, n_samples, replacement=True, generator=generator)
         return values.transpose(0, 1).gather(1, chosen[..., None].expand(-1, -1, values.shape[-1]))
 
-    def expect(self, x, n_particles, generator):
+    def expect(self, x: torch.Tensor, n_particles: int, generator: torch.Generator) -> torch.Tensor:
         """Return what to expect in the missing cells of rows given the others, by importance sampling.
 
         The draws of z are those of `condition`, but with the same noise for every row, so that no
@@ -301,7 +342,14 @@ class VAE(nn.Module):
         output = self.decoder(z.flatten(0, 1)).unflatten(0, z.shape[:2])
         return self.likelihood.expect(x, output, log_pz - log_proposal, generator)
 
-    def _propose(self, x, n_particles, generator, y=None, shared=False):
+    def _propose(
+        self,
+        x: torch.Tensor,
+        n_particles: int,
+        generator: torch.Generator,
+        y: torch.Tensor | None = None,
+        shared: bool = False,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Draw z from posterior and prior; return it, its log-density in the prior and in the proposal.
 
         `shared` tells whether all rows get the same noise.
@@ -318,7 +366,9 @@ class VAE(nn.Module):
         share = math.log(n_here / n_particles)
         return z, log_pz, torch.logaddexp(log_qz + share, log_pz + math.log1p(-n_here / n_particles))
 
-    def log_marginal(self, x, noise, complete=False, y=None):
+    def log_marginal(
+        self, x: torch.Tensor, noise: torch.Tensor, complete: bool = False, y: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Estimate log p(x), or log p(x given y), in nats by importance sampling from q, shape (B,).
 
         Burda, Grosse and Salakhutdinov (2016), arXiv:1509.00519, equation 8: a lower bound in
@@ -327,7 +377,9 @@ class VAE(nn.Module):
         log_weights = self.terms(x, noise, complete, y=y).log_weights
         return torch.logsumexp(log_weights, 0) - math.log(len(log_weights))
 
-    def log_cells(self, x, noise, complete=False, y=None):
+    def log_cells(
+        self, x: torch.Tensor, noise: torch.Tensor, complete: bool = False, y: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Divide `log_marginal` into what each cell and the latent give, shape (B, n_features + 1).
 
         log p(x) = E[log p(x given z)] - KL(p(z given x) || p(z)), both under the true posterior, for

@@ -7,7 +7,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from numbers import Integral
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from sklearn.base import BaseEstimator
@@ -181,6 +181,8 @@ class _StandardNormalModel(PriorModel):
 class _StandardNormalKL(torch.autograd.Function):
     """0.5 * sum(mean^2 + std^2 - 1 - 2 log_std), Kingma and Welling, appendix B, by fewer kernels."""
 
+    apply: ClassVar[Callable[..., torch.Tensor]]  # torch has not annotated it
+
     @staticmethod
     def forward(ctx: Any, mean: Any, log_std: Any, std: Any) -> Any:
         ctx.save_for_backward(mean, std)
@@ -304,6 +306,8 @@ class _MixtureLogProb(torch.autograd.Function):
     The logarithms of all weighted modes are one product, of [z, z^2] and a matrix of the modes'
     scaled means and precisions, so that no tensor of shape (..., n_modes, K) is made.
     """
+
+    apply: ClassVar[Callable[..., torch.Tensor]]  # torch has not annotated it
 
     @staticmethod
     def forward(ctx: Any, z: torch.Tensor, means: Any, log_stds: Any, logits: Any) -> Any:

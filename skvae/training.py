@@ -3,13 +3,23 @@
 import math
 import time
 import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Any, TypeAlias
 
 import torch
 from sklearn.exceptions import ConvergenceWarning
+from torch import nn
+
+from ._rows import AnyRows, Batch
+from ._typing import History, Record
+from .model import VAE, Map, Terms
+from .objectives import Objective
 
 __all__ = ["Plan", "extend_history", "make_optimizer", "to_history", "train"]
+
+Watcher: TypeAlias = Callable[[list[Record]], bool]
 
 PRIOR_RATE = 3.0  # times the rate of the networks: the prior must keep up with the latent space
 RECOVERIES = 3  # how often a fit may return to its last good weights
@@ -88,7 +98,7 @@ class Plan:
     tol: float = 0.0
     verbose: int = 0
 
-    def rate(self, progress):
+    def rate(self, progress: float) -> float:
         """Learning rate when `progress` (0 to 1) of the run is done: a line up, a cosine down.
 
         Smith and Topin (2019), super-convergence, arXiv:1708.07120.
@@ -100,12 +110,22 @@ class Plan:
             return self.learning_rate * progress / rise
         return self.learning_rate * max(end, 0.5 * (1 + math.cos(math.pi * (progress - rise) / (1 - rise))))
 
-    def beta_at(self, progress):
+    def beta_at(self, progress: float) -> float:
         """Weight of the KL term when `progress` of the run is done."""
         return self.beta * min(1.0, progress / self.kl_warmup) if self.kl_warmup else self.beta
 
 
-def train(model, rows, objective, plan, generator, *, validation=None, optimizer=None, on_epoch=None):
+def train(
+    model: VAE,
+    rows: AnyRows,
+    objective: Objective,
+    plan: Plan,
+    generator: torch.Generator,
+    *,
+    validation: AnyRows | None = None,
+    optimizer: "Adam | None" = None,
+    on_epoch: Watcher | None = None,
+) -> History:
     """Maximise the objective; leave the trained weights in `model`.
 
     Parameters
@@ -186,8 +206,10 @@ class Adam:
     betas = (0.9, 0.99)
     eps = 1e-8
 
-    def __init__(self, groups, averaging=False):
-        self.parameters = [p for parameters, _, _ in groups for p in parameters]
+    def __init__(
+        self, groups: Sequence[tuple[list[nn.Parameter], float, float]], averaging: bool = False
+    ) -> None:
+        self.parameters: list[torch.Tensor] = [p for parameters, _, _ in groups for p in parameters]
         ends = list(accumulate(len(parameters) for parameters, _, _ in groups))
         self.groups = [
             (range(end - len(parameters), end), weight_decay, factor)
@@ -196,18 +218,18 @@ class Adam:
         self.averaging = averaging
         self.reset()
 
-    def reset(self):
+    def reset(self) -> None:
         """Forget the moments of the gradients, and the average."""
         self.first = [torch.zeros_like(p) for p in self.parameters]
         self.second = [torch.zeros_like(p) for p in self.parameters]
         self.n_steps = torch.zeros((), device=self.parameters[0].device)
         self.average = [p.detach().clone() for p in self.parameters] if self.averaging else []
 
-    def state(self):
+    def state(self) -> dict[str, Any]:
         """Return what `load_state` takes."""
         return {"tensors": [self.first, self.second, self.average], "n_steps": self.n_steps}
 
-    def load_state(self, state):
+    def load_state(self, state: dict[str, Any]) -> None:
         """Go on from what `state` returned."""
         own = [self.first, self.second, self.average]
         for ours, theirs in zip(own, state["tensors"], strict=True):
@@ -216,7 +238,7 @@ class Adam:
         self.n_steps = state["n_steps"].to(self.n_steps, copy=True)
 
     @torch.no_grad()
-    def swap_average(self):
+    def swap_average(self) -> None:
         """Exchange the weights and their average, where one is kept."""
         if self.averaging:
             weights = [p.clone() for p in self.parameters]
@@ -224,7 +246,7 @@ class Adam:
             self.average = weights
 
     @torch.no_grad()
-    def step(self, gradients, rate):
+    def step(self, gradients: Sequence[Any], rate: float) -> None:
         """Update the weights at a learning rate; a gradient of None leaves its weights alone."""
         self.n_steps += 1
         gradients = [_laid_out_as(p, g) for p, g in zip(self.parameters, gradients, strict=True)]
@@ -251,16 +273,16 @@ class Adam:
             torch._foreach_lerp_(self.average, self.parameters, 10 / (10 + float(self.n_steps)))
 
 
-def _laid_out_as(parameter, gradient):
+def _laid_out_as(parameter: torch.Tensor, gradient: torch.Tensor | None) -> torch.Tensor | None:
     """Return a gradient with the strides of its parameter, which the kernel takes for granted."""
     if gradient is None or gradient.stride() == parameter.stride():
         return gradient
     return torch.empty_like(parameter).copy_(gradient)
 
 
-def make_optimizer(model, plan):
+def make_optimizer(model: VAE, plan: Plan) -> Adam:
     """Return `Adam` whose prior is on the networks' matrices; frozen weights stay as they are."""
-    tables = getattr(model.likelihood, "matrices", list)()
+    tables: list[nn.Parameter] = getattr(model.likelihood, "matrices", list)()
     networks = [*model.encoder.parameters(), *model.decoder.parameters(), *tables]
     networks = [p for p in networks if p.requires_grad]
     matrices, vectors = [p for p in networks if p.ndim > 1], [p for p in networks if p.ndim < 2]
@@ -274,17 +296,27 @@ def make_optimizer(model, plan):
 class _Run:
     """State of one run of the loop."""
 
-    def __init__(self, model, rows, objective, plan, generator, optimizer, validation):
+    def __init__(
+        self,
+        model: VAE,
+        rows: AnyRows,
+        objective: Objective,
+        plan: Plan,
+        generator: torch.Generator,
+        optimizer: Adam,
+        validation: AnyRows | None,
+    ) -> None:
         self.model, self.rows, self.objective, self.plan = model, rows, objective, plan
         self.generator, self.optimizer, self.validation = generator, optimizer, validation
         self.steps_per_epoch = max(1, round(len(rows) / plan.batch_size))
         self.corrupt = self.add_noise if plan.input_noise else None
         self.tied = False
-        self.ascents = {}
-        self.records = []
+        self.ascents: dict[int, torch.Tensor] = {}
+        self.records: list[Record] = []
         self.rate_factor = 1.0
         self.recoveries = 0
-        self.best_loss, self.best_epoch, self.best_weights = math.inf, 0, None
+        self.best_loss, self.best_epoch = math.inf, 0
+        self.best_weights: dict[str, torch.Tensor] | None = None
         self.printed = -math.inf
         if validation is not None:
             shape = (max(1, objective.n_draws), len(validation), model.latent_dim)
@@ -292,7 +324,7 @@ class _Run:
                 shape, generator=generator, dtype=rows.dtype, device=rows.device
             )
 
-    def loop(self, on_epoch):
+    def loop(self, on_epoch: Watcher | None) -> None:
         """Run the epochs; return to the last good weights where a step came to nothing."""
         self.good, unchecked, stop = self.snapshot(), 0, False
         while len(self.records) < self.plan.epochs and not stop:
@@ -313,11 +345,12 @@ class _Run:
                 unchecked = 0
             stop = stop or asked
 
-    def epoch(self, epoch):
+    def epoch(self, epoch: int) -> Record:
         """Take the steps of one epoch and return its record."""
         plan, model, generator = self.plan, self.model.train(), self.generator
         total = plan.epochs * self.steps_per_epoch
-        parts, weights = [], []
+        parts: list[tuple[torch.Tensor, ...]] = []
+        weights = []
         for i, batch in enumerate(self.rows.batches(self.steps_per_epoch, generator)):
             step = epoch * self.steps_per_epoch + i
             progress = min(1.0, (step + 0.5) / total)
@@ -338,23 +371,23 @@ class _Run:
                 self.untie()
             parts.append((value.detach(), terms.reconstruction.detach(), terms.kl.detach()))
             weights.append(weight)
-        value, reconstruction, kl = self.means(parts, weights)
+        bound, reconstruction, kl = self.means(parts, weights)
         record = {
-            "loss": -value,
+            "loss": -bound,
             "reconstruction": reconstruction,
             "kl": kl,
             "beta": beta,
             "learning_rate": rate,
         }
         if self.validation is not None:
-            record |= self.validate()
+            record |= self.validate(self.validation)
         return record
 
-    def terms(self, batch, noise, corrupt=None):
+    def terms(self, batch: Batch, noise: torch.Tensor | None, corrupt: Map | None = None) -> Terms:
         """Return the `Terms` of a batch."""
         return self.model.terms(batch.x, noise, batch.complete, corrupt, batch.weight, batch.y)
 
-    def ascent(self, n_rows):
+    def ascent(self, n_rows: int) -> torch.Tensor:
         """Return the gradient of the loss, minus the mean objective, by the objective of each row."""
         if n_rows not in self.ascents:
             self.ascents[n_rows] = torch.full(
@@ -363,13 +396,13 @@ class _Run:
         return self.ascents[n_rows]
 
     @staticmethod
-    def means(parts, weights):
+    def means(parts: list[tuple[torch.Tensor, ...]], weights: list[Any]) -> list[float]:
         """Average each of the pieces over the rows of all batches."""
-        parts = torch.stack([torch.cat(part) for part in zip(*parts, strict=True)])
-        return (parts if weights[0] is None else parts * torch.cat(weights)).mean(1).tolist()
+        rows = torch.stack([torch.cat(part) for part in zip(*parts, strict=True)])
+        return (rows if weights[0] is None else rows * torch.cat(weights)).mean(1).tolist()
 
     @torch.no_grad()
-    def settle(self):
+    def settle(self) -> None:
         """Send the prior to draws of q(z given x) for some of the rows."""
         some = self.rows.some(SOME_ROWS)
         noise = self.noise(len(some.x))
@@ -378,7 +411,7 @@ class _Run:
             self.model.prior.start(z, self.generator, some.y)
 
     @torch.no_grad()
-    def finish(self):
+    def finish(self) -> None:
         """Fit the prior to draws of q(z given x), of all rows or of many, several of each if few."""
         if self.objective.n_draws == 0:
             return
@@ -391,20 +424,20 @@ class _Run:
         self.model.prior.finish(z.flatten(0, 1), *parts)
 
     @torch.no_grad()
-    def untie(self):
+    def untie(self) -> None:
         """Start each column's own constants from the residuals of the moment."""
         some = self.rows.some(SOME_ROWS)
         terms = self.terms(some, self.noise(len(some.x)), self.corrupt)
         self.model.likelihood.fit_constants(some.x, terms.output)
 
-    def noise(self, n_rows):
+    def noise(self, n_rows: int) -> torch.Tensor | None:
         """Draw the noise of a step, shape (S, B, K)."""
         if self.objective.n_draws == 0:
             return None
         shape = (self.objective.n_draws, n_rows, self.model.latent_dim)
         return torch.randn(shape, generator=self.generator, dtype=self.rows.dtype, device=self.rows.device)
 
-    def add_noise(self, features):
+    def add_noise(self, features: torch.Tensor) -> torch.Tensor:
         """Corrupt what the encoder sees."""
         noise = torch.randn(
             features.shape, generator=self.generator, dtype=features.dtype, device=features.device
@@ -412,9 +445,9 @@ class _Run:
         return noise.mul_(self.plan.input_noise).add_(features)
 
     @torch.no_grad()
-    def validate(self):
+    def validate(self, rows: AnyRows) -> Record:
         """Evaluate the bound on the validation rows, with the same noise every time."""
-        rows, sums = self.validation, 0.0
+        sums: Any = 0.0
         self.model.eval()
         for part, batch in rows.chunks(VALIDATION_ROWS):
             noise = None if self.objective.n_draws == 0 else self.validation_noise[:, part]
@@ -426,7 +459,7 @@ class _Run:
         loss, reconstruction, kl = sums.tolist()
         return {"validation_loss": loss, "validation_reconstruction": reconstruction, "validation_kl": kl}
 
-    def watch(self, record):
+    def watch(self, record: Record) -> bool:
         """Remember the best weights; return whether it is time to stop."""
         epochs = len(self.records)
         if self.plan.patience is None or epochs <= self.plan.kl_warmup * self.plan.epochs:
@@ -441,12 +474,12 @@ class _Run:
             self.best_weights = _copy(self.model.state_dict())
         return epochs - self.best_epoch >= self.plan.patience
 
-    def restore_best(self):
+    def restore_best(self) -> None:
         """Go back to the weights of the best validation loss, if one was watched."""
         if self.best_weights is not None:
             self.model.load_state_dict(self.best_weights)
 
-    def is_sound(self):
+    def is_sound(self) -> bool:
         """Whether all weights, and the losses since the last sound ones, are finite."""
         if not all(math.isfinite(record["loss"]) for record in self.records[self.good["epochs"] :]):
             return False
@@ -454,11 +487,11 @@ class _Run:
             sums = torch.stack([p.sum() for p in self.optimizer.parameters])
         return bool(((sums - sums) == 0).all())
 
-    def snapshot(self):
+    def snapshot(self) -> dict[str, Any]:
         """Copy what `recover` needs."""
         return {"epochs": len(self.records), "weights": _copy(self.model.state_dict())}
 
-    def recover(self):
+    def recover(self) -> None:
         """Go back to good weights at a third of the rate, a few times at most."""
         if self.recoveries == RECOVERIES:
             raise ValueError(
@@ -472,12 +505,12 @@ class _Run:
         self.go_back()
         self.optimizer.reset()
 
-    def go_back(self):
+    def go_back(self) -> None:
         """Put back the last weights that were found sound."""
         self.model.load_state_dict(self.good["weights"])
         del self.records[self.good["epochs"] :]
 
-    def report(self, record, last):
+    def report(self, record: Record, last: bool) -> None:
         """Print a line, unless one was printed a moment ago."""
         now = time.perf_counter()
         if last or now - self.printed > PRINT_SECONDS:
@@ -486,21 +519,21 @@ class _Run:
             print(f"Epoch {len(self.records)}/{self.plan.epochs}  {values}")
 
 
-def _weighted(values, weight):
+def _weighted(values: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
     return values if weight is None else values * weight
 
 
-def _copy(state):
+def _copy(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {key: value.clone() for key, value in state.items()}
 
 
-def to_history(records):
+def to_history(records: Sequence[Record]) -> History:
     """Return the figures of some epochs by name."""
     keys = records[0] if records else ("loss", "reconstruction", "kl", "beta", "learning_rate")
     return {key: [record[key] for record in records] for key in keys}
 
 
-def extend_history(old, new):
+def extend_history(old: History, new: History) -> History:
     """Append the epochs of a run to a history; NaN where only one of both has a figure."""
     lengths = [len(history["loss"]) if history else 0 for history in (old, new)]
     blank = [[math.nan] * length for length in lengths]
