@@ -1,11 +1,14 @@
 """The numbers that "auto" stands for, chosen from the size of the data."""
 
 import math
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import torch
 
 from ._validation import check_sizes
 from .networks import MLP
+from .objectives import Objective
 from .training import Plan
 
 FULL_BATCH = 256  # up to so many distinct rows train as one batch, in float64
@@ -15,21 +18,32 @@ FINISH = 2000  # rows from which on the prior can be fitted to them without fitt
 ONE_THREAD_PRODUCTS = 30e6  # multiplications per step below which a second thread does not pay
 
 
-def choose_networks(hidden_layer_sizes, activation, amount, table):
+def choose_networks(
+    hidden_layer_sizes: Sequence[int] | Literal["auto"], activation: str, amount: float, table: bool
+) -> tuple[MLP, MLP]:
     """Return the builders of encoder and decoder, mirror images of each other.
 
     `table` tells whether the encoder sees embedded columns, which nothing needs to tame.
     """
     large = amount >= SMALL
     if isinstance(hidden_layer_sizes, str):
-        sizes = (256, 256) if large else (128, 128)
+        sizes: tuple[int, ...] = (256, 256) if large else (128, 128)
     else:
         sizes = check_sizes(hidden_layer_sizes)
     encoder = MLP(sizes, activation, norm=large, bend=large and len(sizes) > 0 and not table)
     return encoder, MLP(sizes[::-1], activation, norm=large)
 
 
-def choose_plan(params, objective, n_rows, amount, n_columns, n_before, passing, table):
+def choose_plan(
+    params: dict[str, Any],
+    objective: Objective,
+    n_rows: int,
+    amount: float,
+    n_columns: int,
+    n_before: int,
+    passing: bool,
+    table: bool,
+) -> Plan:
     """Return the `Plan` of a fit.
 
     Parameters
@@ -50,7 +64,7 @@ def choose_plan(params, objective, n_rows, amount, n_columns, n_before, passing,
         Whether the likelihood is one of tables.
     """
 
-    def auto(name, otherwise):
+    def auto(name: str, otherwise: Any) -> Any:
         return otherwise if params[name] == "auto" else params[name]
 
     full_batch = n_rows <= auto("batch_size", FULL_BATCH)
@@ -65,7 +79,7 @@ def choose_plan(params, objective, n_rows, amount, n_columns, n_before, passing,
     rate = auto("learning_rate", table_rate if table else 6e-3)
     noise = 0.0 if table else choose_noise(amount, n_columns)
     # of the Gaussian prior on a weight, over all rows
-    weight_precision = 200 if large else 25
+    weight_precision: float = 200 if large else 25
     if table:
         weight_precision = MOST_PRECISION
         if not large:  # few columns, which few rows can tell, would not be learned
@@ -95,7 +109,7 @@ def choose_plan(params, objective, n_rows, amount, n_columns, n_before, passing,
     )
 
 
-def choose_noise(amount, n_columns):
+def choose_noise(amount: float, n_columns: int) -> float:
     """Return the standard deviation of the noise that the encoder's input gets.
 
     It keeps rows of many columns from being told by heart: the others make up for what it hides of
@@ -106,14 +120,14 @@ def choose_noise(amount, n_columns):
     return noise if noise > 0.1 else 0.0
 
 
-def choose_dtype(precision, full_batch):
+def choose_dtype(precision: str, full_batch: bool) -> torch.dtype:
     """Return the type that training computes in."""
     if precision == "auto":
         return torch.float64 if full_batch else torch.float32
     return torch.float64 if precision == "float64" else torch.float32
 
 
-def choose_threads(model, batch_size):
+def choose_threads(model: torch.nn.Module, batch_size: int) -> int:
     """Return how many threads a step is worth."""
     products = batch_size * sum(p.numel() for p in model.parameters())
     return 1 if products < ONE_THREAD_PRODUCTS else torch.get_num_threads()

@@ -1,11 +1,14 @@
 """What the displays share: the model behind them, axes, and marks that also read in grey."""
 
 import math
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from ._typing import Array, Table
 from .transformer import VAETransformer
 
 # Okabe and Ito (2008), Color universal design: told apart by colour-blind people. Their yellow is
@@ -15,7 +18,7 @@ MARKERS = "o^sDvP*Xd<"  # two that share a colour differ in more than direction
 MISSING = "#D55E00"  # a pixel without a value
 
 
-def import_pyplot(caller):
+def import_pyplot(caller: str) -> Any:
     """Return `matplotlib.pyplot`, or say what to install."""
     try:
         import matplotlib.pyplot as plt
@@ -24,7 +27,7 @@ def import_pyplot(caller):
     return plt
 
 
-def find_vae(estimator):
+def find_vae(estimator: Any) -> VAETransformer:
     """Return the fitted VAETransformer that an estimator is, or that a pipeline ends with."""
     vae = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
     if not isinstance(vae, VAETransformer):
@@ -36,19 +39,19 @@ def find_vae(estimator):
     return vae
 
 
-def before_vae(estimator):
+def before_vae(estimator: Any) -> Any:
     """Return the steps of a pipeline before its VAETransformer, or None."""
     return estimator[:-1] if isinstance(estimator, Pipeline) and len(estimator.steps) > 1 else None
 
 
-def encode(estimator, X):
+def encode(estimator: Any, X: Any) -> tuple[Array, Array]:
     """Return mean and standard deviation of q(z given x) for the rows of X, two arrays."""
     vae, before = find_vae(estimator), before_vae(estimator)
     mean, std = vae.posterior(X if before is None else before.transform(X))
     return np.asarray(mean), np.asarray(std)
 
 
-def undo_steps(estimator, X):
+def undo_steps(estimator: Any, X: Table) -> Table:
     """Return rows, such as the VAETransformer gives them, as they were before a pipeline's first step."""
     before = before_vae(estimator)
     if before is None:
@@ -61,22 +64,22 @@ def undo_steps(estimator, X):
     return before.inverse_transform(X)
 
 
-def decode(estimator, Z):
+def decode(estimator: Any, Z: Array) -> Table:
     """Return the rows that latent vectors decode to, before a pipeline's first step."""
     return undo_steps(estimator, find_vae(estimator).inverse_transform(Z))
 
 
-def draw_rows(estimator, n_samples, **params):
+def draw_rows(estimator: Any, n_samples: int, **params: Any) -> Table:
     """Return rows that a model makes up, as before a pipeline's first step."""
     return undo_steps(estimator, find_vae(estimator).sample(n_samples, **params))
 
 
-def name_component(index, information):
+def name_component(index: int, information: Array | None) -> str:
     """Return the label of a component, with what it tells if that is known."""
     return f"component {index}" + ("" if information is None else f" ({information[index]:.2f} nats)")
 
 
-def check_components(components, n_components):
+def check_components(components: Iterable[int], n_components: int) -> tuple[int, int]:
     """Return two different components as a tuple of integers, or raise."""
     try:
         i, j = (range(n_components).index(component) for component in components)
@@ -89,7 +92,9 @@ def check_components(components, n_components):
     return i, j
 
 
-def make_panels(plt, ax, n_panels, n_columns, size):
+def make_panels(
+    plt: Any, ax: Any, n_panels: int, n_columns: int, size: tuple[float, float]
+) -> tuple[Any, Array]:
     """Return an axes that was divided, or None, and the array of axes to draw into.
 
     Parameters

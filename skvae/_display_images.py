@@ -1,6 +1,8 @@
 """Displays of rows that are images, each one mosaic in one axes."""
 
 import math
+from collections.abc import Sequence
+from typing import Any, Self
 
 import numpy as np
 
@@ -14,6 +16,7 @@ from ._display import (
     name_component,
 )
 from ._mosaic import as_images, centres, draw_mosaic, find_image_shape, limits
+from ._typing import Array, RandomState, Rows
 
 __all__ = ["ManifoldDisplay", "ReconstructionDisplay", "SampleDisplay"]
 
@@ -47,12 +50,21 @@ class ReconstructionDisplay:
     (6, 8, 8)
     """
 
-    def __init__(self, *, images, reconstructions):
+    def __init__(self, *, images: Array, reconstructions: Array) -> None:
         self.images = images
         self.reconstructions = reconstructions
 
     @classmethod
-    def from_estimator(cls, estimator, X, *, n_images=10, image_shape=None, ax=None, **kwargs):
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: Any,
+        *,
+        n_images: int = 10,
+        image_shape: Sequence[int] | None = None,
+        ax: Any = None,
+        **kwargs: Any,
+    ) -> Self:
         """Encode and decode the first rows of X, and draw both.
 
         Parameters
@@ -83,7 +95,15 @@ class ReconstructionDisplay:
         return cls.from_images(np.asarray(X), again, image_shape=shape, ax=ax, **kwargs)
 
     @classmethod
-    def from_images(cls, images, reconstructions, *, image_shape=None, ax=None, **kwargs):
+    def from_images(
+        cls,
+        images: Rows,
+        reconstructions: Rows,
+        *,
+        image_shape: Sequence[int] | None = None,
+        ax: Any = None,
+        **kwargs: Any,
+    ) -> Self:
         """Draw images above others.
 
         Parameters
@@ -108,7 +128,7 @@ class ReconstructionDisplay:
             )
         return cls(images=images, reconstructions=again).plot(ax=ax, **kwargs)
 
-    def plot(self, ax=None, *, n_columns=10, **kwargs):
+    def plot(self, ax: Any = None, *, n_columns: int = 10, **kwargs: Any) -> Self:
         """Draw pairs of rows: images, and below them their reconstructions.
 
         Parameters
@@ -167,23 +187,23 @@ class SampleDisplay:
     (25, 8, 8)
     """
 
-    def __init__(self, *, images, row_names=None):
+    def __init__(self, *, images: Array, row_names: Sequence[str] | None = None) -> None:
         self.images = images
         self.row_names = row_names
 
     @classmethod
     def from_estimator(
         cls,
-        estimator,
+        estimator: Any,
         *,
-        n_samples=100,
-        y=None,
-        noise=False,
-        random_state=None,
-        image_shape=None,
-        ax=None,
-        **kwargs,
-    ):
+        n_samples: int = 100,
+        y: Any = None,
+        noise: bool = False,
+        random_state: RandomState = None,
+        image_shape: Sequence[int] | None = None,
+        ax: Any = None,
+        **kwargs: Any,
+    ) -> Self:
         """Draw new images from a model.
 
         Parameters
@@ -222,7 +242,15 @@ class SampleDisplay:
         return cls(images=images, row_names=row_names).plot(ax=ax, **kwargs)
 
     @classmethod
-    def from_images(cls, images, *, image_shape=None, row_names=None, ax=None, **kwargs):
+    def from_images(
+        cls,
+        images: Rows,
+        *,
+        image_shape: Sequence[int] | None = None,
+        row_names: Sequence[str] | None = None,
+        ax: Any = None,
+        **kwargs: Any,
+    ) -> Self:
         """Draw given images.
 
         Parameters
@@ -244,7 +272,7 @@ class SampleDisplay:
         images = as_images(images, image_shape)
         return cls(images=images, row_names=row_names).plot(ax=ax, **kwargs)
 
-    def plot(self, ax=None, *, n_columns=None, **kwargs):
+    def plot(self, ax: Any = None, *, n_columns: int | None = None, **kwargs: Any) -> Self:
         """Draw the images, row by row.
 
         Parameters
@@ -298,7 +326,9 @@ class ManifoldDisplay:
     (6, 6, 8, 8)
     """
 
-    def __init__(self, *, images, x, y, xlabel=None, ylabel=None):
+    def __init__(
+        self, *, images: Array, x: Array, y: Array, xlabel: str | None = None, ylabel: str | None = None
+    ) -> None:
         self.images = images
         self.x = x
         self.y = y
@@ -307,8 +337,16 @@ class ManifoldDisplay:
 
     @classmethod
     def from_estimator(
-        cls, estimator, X=None, *, n=20, components=(0, 1), image_shape=None, ax=None, **kwargs
-    ):
+        cls,
+        estimator: Any,
+        X: Any = None,
+        *,
+        n: int = 20,
+        components: tuple[int, int] = (0, 1),
+        image_shape: Sequence[int] | None = None,
+        ax: Any = None,
+        **kwargs: Any,
+    ) -> Self:
         """Decode a grid of two components; the others are held at their average.
 
         The grid is at equal steps of the quantiles of each component, so it is fine where rows are
@@ -356,7 +394,7 @@ class ManifoldDisplay:
         )
         return display.plot(ax=ax, **kwargs)
 
-    def plot(self, ax=None, **kwargs):
+    def plot(self, ax: Any = None, **kwargs: Any) -> Self:
         """Draw the grid of images.
 
         Parameters
@@ -373,6 +411,7 @@ class ManifoldDisplay:
         """
         n_rows, n_columns = self.images.shape[:2]
         images = self.images[::-1].reshape(-1, *self.images.shape[2:])  # upwards
+        self.ax_: Any  # the mosaic's
         step_y, step_x = draw_mosaic(self, ax, list(images), n_columns, **kwargs)
         for axis, values, step, size in (
             (self.ax_.xaxis, self.x, step_x, n_columns),

@@ -1,9 +1,13 @@
 """Displays of real beside synthetic tables."""
 
+from collections.abc import Sequence
+from typing import Any, Self
+
 import numpy as np
 
 from ._display import draw_rows, find_vae, import_pyplot, make_panels
-from ._statistics import associations, marginal, pair_columns
+from ._statistics import Marginal, associations, marginal, pair_columns
+from ._typing import Array, RandomState, Table
 
 __all__ = ["CorrelationDisplay", "MarginalsDisplay"]
 
@@ -44,13 +48,21 @@ class MarginalsDisplay:
     (3,)
     """
 
-    def __init__(self, *, marginals):
+    def __init__(self, *, marginals: list[Marginal]) -> None:
         self.marginals = marginals
 
     @classmethod
     def from_estimator(
-        cls, estimator, X, *, n_samples=None, columns=None, random_state=None, ax=None, **kwargs
-    ):
+        cls,
+        estimator: Any,
+        X: Any,
+        *,
+        n_samples: int | None = None,
+        columns: Sequence[str | int] | None = None,
+        random_state: RandomState = None,
+        ax: Any = None,
+        **kwargs: Any,
+    ) -> Self:
         """Draw the columns of X beside those of rows that the model makes up.
 
         Parameters
@@ -78,7 +90,15 @@ class MarginalsDisplay:
         return cls.from_tables(X, synthetic, columns=columns, ax=ax, **kwargs)
 
     @classmethod
-    def from_tables(cls, real, synthetic, *, columns=None, ax=None, **kwargs):
+    def from_tables(
+        cls,
+        real: Table,
+        synthetic: Table,
+        *,
+        columns: Sequence[str | int] | None = None,
+        ax: Any = None,
+        **kwargs: Any,
+    ) -> Self:
         """Draw the columns of two tables.
 
         Parameters
@@ -100,7 +120,14 @@ class MarginalsDisplay:
         pairs = pairs[:N_PANELS] if columns is None else pairs
         return cls(marginals=[marginal(pair) for pair in pairs]).plot(ax=ax, **kwargs)
 
-    def plot(self, ax=None, *, n_columns=4, real_kw=None, synthetic_kw=None):
+    def plot(
+        self,
+        ax: Any = None,
+        *,
+        n_columns: int = 4,
+        real_kw: dict[str, Any] | None = None,
+        synthetic_kw: dict[str, Any] | None = None,
+    ) -> Self:
         """Draw a panel for each column.
 
         Parameters
@@ -166,20 +193,28 @@ class CorrelationDisplay:
     (3, 3)
     """
 
-    def __init__(self, *, real, synthetic, names):
+    def __init__(self, *, real: Array, synthetic: Array, names: list[str]) -> None:
         self.real = real
         self.synthetic = synthetic
         self.names = names
 
     @property
-    def difference(self):
+    def difference(self) -> Array:
         """Synthetic minus real."""
         return self.synthetic - self.real
 
     @classmethod
     def from_estimator(
-        cls, estimator, X, *, n_samples=None, columns=None, random_state=None, ax=None, **kwargs
-    ):
+        cls,
+        estimator: Any,
+        X: Any,
+        *,
+        n_samples: int | None = None,
+        columns: Sequence[str | int] | None = None,
+        random_state: RandomState = None,
+        ax: Any = None,
+        **kwargs: Any,
+    ) -> Self:
         """Draw the associations of X beside those of rows that the model makes up.
 
         Parameters
@@ -207,7 +242,15 @@ class CorrelationDisplay:
         return cls.from_tables(X, synthetic, columns=columns, ax=ax, **kwargs)
 
     @classmethod
-    def from_tables(cls, real, synthetic, *, columns=None, ax=None, **kwargs):
+    def from_tables(
+        cls,
+        real: Table,
+        synthetic: Table,
+        *,
+        columns: Sequence[str | int] | None = None,
+        ax: Any = None,
+        **kwargs: Any,
+    ) -> Self:
         """Draw the associations of two tables.
 
         Parameters
@@ -233,7 +276,7 @@ class CorrelationDisplay:
         )
         return display.plot(ax=ax, **kwargs)
 
-    def plot(self, ax=None, **kwargs):
+    def plot(self, ax: Any = None, **kwargs: Any) -> Self:
         """Draw three heat maps: real, synthetic, and the difference on a scale of its own.
 
         Parameters
@@ -268,7 +311,7 @@ class CorrelationDisplay:
         self.figure_ = panel.figure
         return self
 
-    def _name_columns(self, panel, named):
+    def _name_columns(self, panel: Any, named: bool) -> None:
         panel.set(xticks=[], yticks=[])
         if len(self.names) <= 40:
             places = range(len(self.names))
@@ -277,13 +320,13 @@ class CorrelationDisplay:
             panel.tick_params(labelsize="small", length=0)
 
 
-def _sample_like(estimator, X, n_samples, random_state):
+def _sample_like(estimator: Any, X: Any, n_samples: int | None, random_state: RandomState) -> Table:
     """Return as many rows that the model makes up as asked for, or as X has."""
     find_vae(estimator)
     return draw_rows(estimator, len(X) if n_samples is None else n_samples, random_state=random_state)
 
 
-def _draw_bins(ax, shown, real_kw, synthetic_kw):
+def _draw_bins(ax: Any, shown: Any, real_kw: dict[str, Any], synthetic_kw: dict[str, Any]) -> None:
     ax.stairs(shown.real, shown.edges, **{"fill": True} | real_kw)
     ax.stairs(shown.synthetic, shown.edges, **{"linewidth": 1.5} | synthetic_kw)
     ax.set_ylabel("share of rows", fontsize="small")
@@ -291,7 +334,7 @@ def _draw_bins(ax, shown, real_kw, synthetic_kw):
     ax.locator_params(axis="x", nbins=4, integer=bool((shown.edges % 1 == 0.5).all()))
 
 
-def _draw_levels(ax, shown, real_kw, synthetic_kw):
+def _draw_levels(ax: Any, shown: Any, real_kw: dict[str, Any], synthetic_kw: dict[str, Any]) -> None:
     places = np.arange(len(shown.levels))
     ax.barh(places - 0.2, shown.real, **{"height": 0.4} | real_kw)
     ax.barh(places + 0.2, shown.synthetic, **{"height": 0.4} | synthetic_kw)
@@ -302,11 +345,11 @@ def _draw_levels(ax, shown, real_kw, synthetic_kw):
     ax.locator_params(axis="x", nbins=4)
 
 
-def _title(shown):
+def _title(shown: Marginal) -> str:
     if not any(shown.missing):
         return shown.name
     return f"{shown.name} (missing: {shown.missing[0]:.0%}, {shown.missing[1]:.0%})"
 
 
-def _shorten(name, length=18):
+def _shorten(name: str, length: int = 18) -> str:
     return name if len(name) <= length else name[: length - 1] + "…"

@@ -2,26 +2,30 @@
 
 import copy
 import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.multiclass import check_classification_targets
+from torch import nn
 
 from ._arrays import Container, are_dependent, choose_rows, merge_rows, split_rows, torch_dtype
 from ._compat import EpochCallbacks, callback_state
 from ._defaults import choose_networks, choose_plan, choose_threads
 from ._random import draw_seed, global_seed, make_generator
 from ._reading import read_classes, read_training, read_validation
-from ._rows import Data, load_rows
+from ._rows import AnyRows, Data, load_rows
 from ._threads import threads
+from ._typing import Array, History
 from ._validation import OBJECTIVES, PRIORS, build_network, resolve, resolve_device, resolve_likelihood
 from .likelihoods import Mixed
 from .model import VAE, posterior_of
-from .priors import by_class
-from .training import extend_history, make_optimizer, to_history, train
+from .priors import PriorModel, by_class
+from .training import Plan, extend_history, make_optimizer, to_history, train
 
 STRUCTURE = (  # what a fit that goes on cannot change
     "n_components",
@@ -38,7 +42,16 @@ ACTIVE = 0.01  # variance over rows of the posterior mean of a component in use
 ORDER_ROWS = 10_000  # about so many rows tell the order of the components
 
 
-def fit_model(vae, X, y, sample_weight, validation, *, continuing, passing=False):
+def fit_model(
+    vae: Any,
+    X: Any,
+    y: Any,
+    sample_weight: Any,
+    validation: tuple[Any, Any],
+    *,
+    continuing: bool,
+    passing: bool = False,
+) -> Any:
     """Check, merge repeated rows, build the model or go on with it, train it; all or nothing.
 
     Parameters
@@ -82,7 +95,7 @@ def fit_model(vae, X, y, sample_weight, validation, *, continuing, passing=False
 
 
 @contextmanager
-def all_or_nothing(vae):
+def all_or_nothing(vae: object) -> Iterator[None]:
     """Put the estimator back as it was if the block raises."""
     before = dict(vars(vae))
     try:
@@ -94,7 +107,7 @@ def all_or_nothing(vae):
         raise
 
 
-def check_continuing(vae, X):
+def check_continuing(vae: Any, X: Array) -> None:
     """Refuse what a trained model can no longer change, and rows outside its support."""
     for name, built in vae._built_with.items():
         value = getattr(vae, name)
@@ -106,7 +119,7 @@ def check_continuing(vae, X):
     vae.likelihood_.check(X)
 
 
-def learn_classes(vae, y):
+def learn_classes(vae: Any, y: Any) -> None:
     """Set `classes_` if the estimator is conditional, else take those of an earlier fit away."""
     vars(vae).pop("classes_", None)
     if vae.conditional:
@@ -114,7 +127,7 @@ def learn_classes(vae, y):
         vae.classes_ = np.unique(y)
 
 
-def build_model(vae, data, amount, held_out):
+def build_model(vae: Any, data: Data, amount: float, held_out: bool) -> None:
     """Build an untrained model of some data, of which `held_out` tells whether a part is set aside."""
     vae._built_with = {name: getattr(vae, name) for name in STRUCTURE}
     vae._seed = draw_seed(vae.random_state)
@@ -136,18 +149,18 @@ def build_model(vae, data, amount, held_out):
     vae.module_ = VAE(encoder, decoder, observation, prior, k)
 
 
-def split(vae, data):
+def split(vae: Any, data: Data) -> tuple[Array, Array]:
     """Return the indices of the rows to train on and of those set aside for early stopping."""
     return split_rows(len(data), vae.validation_fraction, vae._seed)
 
 
-def build_prior(vae, data, index, observation, encoder):
+def build_prior(vae: Any, data: Data, index: Array, observation: Any, encoder: nn.Module) -> PriorModel:
     """Return the model of p(z), or of p(z given y), which may start from the rows of `index`."""
     encode = partial(posterior_of, encoder)
 
-    def some_rows(n, index):
-        x = data.X[index[choose_rows(len(index), n, vae._seed)]]
-        x = torch.tensor(x, dtype=torch.float64)
+    def some_rows(n: int, index: Array) -> torch.Tensor:
+        chosen = data.X[index[choose_rows(len(index), n, vae._seed)]]
+        x = torch.tensor(chosen, dtype=torch.float64)
         return observation.features(observation.standardize(x))
 
     if data.y is None:
@@ -160,14 +173,14 @@ def build_prior(vae, data, index, observation, encoder):
     return by_class(vae.prior_, shares, vae.n_components, encode, rows)
 
 
-def train_model(vae, data, validation, passing, shown):
+def train_model(vae: Any, data: Data, validation: Data | None, passing: bool, shown: dict[str, Any]) -> None:
     """Train a copy of `module_` and set what a fit learns beside it."""
     plan = make_plan(vae, data, passing)
     if plan.epochs == 0:
         return
     vae._training_dtype = plan.dtype if vae.n_iter_ == 0 else vae._training_dtype
     seed = vae._seed + vae.n_iter_
-    rows, validation = on_device(vae, data, validation, setting_aside=plan.patience is not None)
+    rows, aside = on_device(vae, data, validation, setting_aside=plan.patience is not None)
     model = copy.deepcopy(vae.module_).to(vae.device_, vae._training_dtype)
     optimizer = make_optimizer(model, plan)
     if passing and vae._optimizer_state is not None:
@@ -188,7 +201,7 @@ def train_model(vae, data, validation, passing, shown):
             vae.objective_,
             plan,
             make_generator(seed, vae.device_),
-            validation=validation,
+            validation=aside,
             optimizer=optimizer,
             on_epoch=callbacks.on_epoch,
         )
@@ -200,7 +213,7 @@ def train_model(vae, data, validation, passing, shown):
     callbacks.end()
 
 
-def make_plan(vae, data, passing):
+def make_plan(vae: Any, data: Data, passing: bool) -> Plan:
     """Set the objective and return the `Plan` of a fit."""
     vae.objective_ = resolve(vae.objective, OBJECTIVES)
     vae.objective_.check(vae.beta)
@@ -212,7 +225,9 @@ def make_plan(vae, data, passing):
     )
 
 
-def on_device(vae, data, validation, *, setting_aside):
+def on_device(
+    vae: Any, data: Data, validation: Data | None, *, setting_aside: bool
+) -> tuple[AnyRows, AnyRows | None]:
     """Return the rows to train on and those to validate by, None without, where training computes.
 
     With `setting_aside`, a part of the data validates if nothing else does.
@@ -228,7 +243,7 @@ def on_device(vae, data, validation, *, setting_aside):
     return load(data, index), load(data, aside)
 
 
-def take_over(vae, model, rows):
+def take_over(vae: Any, model: VAE, rows: AnyRows) -> None:
     """Keep a trained model in the type of the data, and find the order of its components."""
     exact = vae.module_.likelihood
     vae.module_ = model.to(torch_dtype(vae._dtype)).eval()
@@ -244,22 +259,23 @@ def take_over(vae, model, rows):
     vae.kl_per_component_ = information[vae._order]
 
 
-def set_history(vae, before, history):
+def set_history(vae: Any, before: History, history: History) -> None:
     """Set what tells the epochs that were run: those before this fit, and its own."""
     vae.history_ = extend_history(before, history)
     vae.n_iter_ = len(vae.history_["loss"])
 
 
-def attributes_now(vae, model, rows):
+def attributes_now(vae: Any, model: VAE, rows: AnyRows) -> dict[str, Any]:
     """Return the attributes of an estimator fitted up to now, for callbacks."""
-    moment, model = object.__new__(type(vae)), copy.deepcopy(model)
+    moment: Any = object.__new__(type(vae))
+    model = copy.deepcopy(model)
     vars(moment).update(vars(vae))  # copy.copy would take it to the CPU
     model.autocast = None
     take_over(moment, model, rows)
     return {key: value for key, value in vars(moment).items() if key not in vae.get_params()}
 
 
-def warn_of_collapse(beta):
+def warn_of_collapse(beta: float) -> None:
     """Say that no component is in use, and what to do about it."""
     remedy = f"beta={beta!r} is far too high; lower it" if beta > 1 else "train longer, or lower beta"
     warnings.warn(

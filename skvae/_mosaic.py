@@ -1,16 +1,20 @@
 """Rows as images, and many images as one mosaic in one axes."""
 
 import math
+from collections.abc import Sequence
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 
 from ._display import MISSING, import_pyplot
+from ._typing import Array
+from .transformer import VAETransformer
 
 CUT = 0.02  # of made-up pixels, beyond black and white: a few far ones would turn all others grey
 
 
-def find_image_shape(image_shape, n_features, vae=None):
+def find_image_shape(image_shape: Any, n_features: int, vae: VAETransformer | None = None) -> tuple[int, ...]:
     """Return the shape of the images that rows are: given, that of a network, or a square.
 
     Returns
@@ -19,7 +23,7 @@ def find_image_shape(image_shape, n_features, vae=None):
         (height, width) or (3, height, width).
     """
     if image_shape is None:
-        networks = (vae.encoder, vae.decoder) if vae is not None else ()
+        networks: tuple[Any, ...] = (vae.encoder, vae.decoder) if vae is not None else ()
         shapes = [network.image_shape for network in networks if hasattr(network, "image_shape")]
         side = math.isqrt(n_features)
         if not shapes and side**2 != n_features:
@@ -29,7 +33,7 @@ def find_image_shape(image_shape, n_features, vae=None):
             )
         image_shape = shapes[0] if shapes else (side, side)
     shape = tuple(image_shape) if np.iterable(image_shape) else (image_shape,)
-    whole = all(isinstance(size, Integral) and size > 0 for size in shape)
+    whole = all(isinstance(size, Integral) and int(size) > 0 for size in shape)
     if not whole or len(shape) not in (2, 3) or (len(shape) == 3 and shape[0] not in (1, 3)):
         raise ValueError(
             f"Got image_shape={image_shape!r}; expected (height, width), or (channels, height, width) with "
@@ -43,7 +47,7 @@ def find_image_shape(image_shape, n_features, vae=None):
     return shape[1:] if shape[0] == 1 and len(shape) == 3 else shape
 
 
-def as_images(X, image_shape=None):
+def as_images(X: Any, image_shape: Any = None) -> Array:
     """Return rows as images: (n, height, width), or (n, height, width, 3) where they have colours."""
     X = np.asarray(X, dtype=np.float64)
     if X.ndim < 2 or not X.size:
@@ -56,22 +60,31 @@ def as_images(X, image_shape=None):
     return np.moveaxis(images, 1, -1) if len(shape) == 3 else images
 
 
-def limits(images, cut=0.0):
+def limits(images: Array, cut: float = 0.0) -> tuple[float, float]:
     """Return the least and the greatest value of some images, with a share cut off at either end."""
     finite = images[np.isfinite(images)]
     low, high = np.quantile(finite, [cut, 1 - cut]) if finite.size else (0.0, 1.0)
     return (low, high) if low < high else (low, low + 1.0)
 
 
-def centres(n, step):
+def centres(n: int, step: tuple[int, int]) -> Array:
     """Return where n images stand along a mosaic that repeats after so many pixels."""
     length, gap = step
     return np.arange(n) * (length + gap) + (length - 1) / 2
 
 
 def draw_mosaic(
-    display, ax, images, n_columns, row_names=None, *, cmap="gray_r", vmin=None, vmax=None, **kwargs
-):
+    display: Any,
+    ax: Any,
+    images: Sequence[Array | None],
+    n_columns: int,
+    row_names: Sequence[str] | None = None,
+    *,
+    cmap: Any = "gray_r",
+    vmin: float | None = None,
+    vmax: float | None = None,
+    **kwargs: Any,
+) -> tuple[tuple[int, int], tuple[int, int]]:
     """Draw images as one mosaic; None leaves a place free.
 
     Returns
@@ -111,7 +124,7 @@ def draw_mosaic(
     return (height, gap), (width, gap)
 
 
-def _as_colours(mosaic, low, high, plt):
+def _as_colours(mosaic: Array, low: float, high: float, plt: Any) -> Array:
     """Return colours from 0 to 1: white where no image is, and a mark where a channel is missing."""
     colours = (mosaic - low) / (high - low)
     colours[(colours < 0).all(axis=-1)] = 1.0

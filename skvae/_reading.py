@@ -1,11 +1,14 @@
 """What an estimator's methods are given, checked and turned into matrices, weights and codes."""
 
+from typing import Any
+
 import numpy as np
 from sklearn.utils import check_consistent_length, column_or_1d
 from sklearn.utils.validation import validate_data
 
 from ._compat import check_sample_weight
 from ._rows import Data, is_streamed
+from ._typing import Array
 from .columns import Table, is_frame
 from .likelihoods import Mixed
 
@@ -13,7 +16,9 @@ FLOATS = [np.float64, np.float32]
 UNLABELLED = "no_validation"  # what `validate_data` calls rows without y
 
 
-def read(vae, X, y=UNLABELLED, *, reset=False, ensure_min_samples=1):
+def read(
+    vae: Any, X: Any, y: Any = UNLABELLED, *, reset: bool = False, ensure_min_samples: int = 1
+) -> tuple[Array, Any]:
     """Check rows and classes, return them as matrix and array; with `reset`, learn the columns."""
     mixed, unlabelled = isinstance(vae.likelihood_, Mixed), isinstance(y, str)
     if mixed and is_frame(X):
@@ -35,14 +40,16 @@ def read(vae, X, y=UNLABELLED, *, reset=False, ensure_min_samples=1):
     return vae._container.encode(X), y
 
 
-def read_rows(vae, X):
+def read_rows(vae: Any, X: Any) -> Array:
     """Return rows for a trained model, which its likelihood can take."""
     X, _ = read(vae, X)
     vae.likelihood_.check(X)
     return X
 
 
-def read_training(vae, X, y, sample_weight, first):
+def read_training(
+    vae: Any, X: Any, y: Any, sample_weight: Any, first: bool
+) -> tuple[Array, Any, Array | None]:
     """Return rows, classes and weights to train on, those of weight 0 left out."""
     y = y if vae.conditional else UNLABELLED
     X, y = read(vae, X, y, reset=first, ensure_min_samples=2 if first else 1)
@@ -54,7 +61,7 @@ def read_training(vae, X, y, sample_weight, first):
     return X, y, weight
 
 
-def read_weights(sample_weight, X):
+def read_weights(sample_weight: Any, X: Any) -> Array:
     """Return the weights of rows, one of which must be positive."""
     weight = check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
     if not weight.any():
@@ -62,7 +69,7 @@ def read_weights(sample_weight, X):
     return weight
 
 
-def read_validation(vae, X, y):
+def read_validation(vae: Any, X: Any, y: Any) -> Data | None:
     """Return X_val and y_val as `Data`; None without them."""
     if X is None:
         if y is not None:
@@ -75,7 +82,7 @@ def read_validation(vae, X, y):
         raise ValueError(f"In X_val, y_val: {error}") from error
 
 
-def read_given(vae, given):
+def read_given(vae: Any, given: Any) -> Array:
     """Return what `sample_conditional` is given as a matrix, NaN where it is not."""
     if not isinstance(given, dict):
         X, _ = read(vae, given)
@@ -94,12 +101,12 @@ def read_given(vae, given):
     return X
 
 
-def has_classes(vae):
+def has_classes(vae: Any) -> bool:
     """Whether the model was fitted with classes."""
     return hasattr(vae, "classes_")
 
 
-def read_classes(vae, y, n_rows, *, may_be_one=False):
+def read_classes(vae: Any, y: Any, n_rows: int, *, may_be_one: bool = False) -> Array | None:
     """Return the place of each row's class in `classes_`; None for None.
 
     With `may_be_one`, y may be a scalar, the class of all rows.

@@ -1,7 +1,10 @@
 """What users type, turned into objects; one place for it."""
 
 import inspect
+from collections.abc import Sequence
 from numbers import Integral, Real
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,17 +13,19 @@ from sklearn.frozen import FrozenEstimator
 
 from . import likelihoods, networks, objectives, priors
 from ._compat import Interval, StrOptions
+from ._typing import Builder, Device, RandomState
 from .columns import is_table
 
 
-def named(module, base):
+def named(module: ModuleType, base: type[Any]) -> dict[str, Any]:
     """Map the names that users type to the concrete specifications of a module."""
-    classes = (getattr(module, name) for name in module.__all__)
-    return {
-        cls.name: cls
-        for cls in classes
-        if isinstance(cls, type) and issubclass(cls, base) and not inspect.isabstract(cls)
-    }
+    things = (getattr(module, name) for name in module.__all__)
+    classes: list[Any] = [
+        thing
+        for thing in things
+        if isinstance(thing, type) and issubclass(thing, base) and not inspect.isabstract(thing)
+    ]
+    return {cls.name: cls for cls in classes}
 
 
 LIKELIHOODS = named(likelihoods, likelihoods.Likelihood)
@@ -61,12 +66,12 @@ PARAMETER_CONSTRAINTS = {
 }
 
 
-def resolve(value, classes):
+def resolve(value: Any, classes: dict[str, Any]) -> Any:
     """Return the specification that a name or an instance stands for, as a clone of its own."""
     return classes[value]() if isinstance(value, str) else clone(value)
 
 
-def resolve_likelihood(value, X, categorical_features):
+def resolve_likelihood(value: str | likelihoods.Likelihood, X: Any, categorical_features: Any) -> Any:
     """As `resolve`; "auto" goes by the container of X and the types of its columns, never by values."""
     chosen = not isinstance(categorical_features, str)
     if isinstance(value, str) and value == "auto":
@@ -83,7 +88,7 @@ def resolve_likelihood(value, X, categorical_features):
     return likelihood
 
 
-def resolve_device(value):
+def resolve_device(value: Device) -> torch.device:
     """Return the torch device; "auto" takes CUDA where there is one."""
     if not isinstance(value, str) or value != "auto":
         try:
@@ -98,7 +103,7 @@ def resolve_device(value):
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def resolve_estimator(estimator, default, random_state=None, **params):
+def resolve_estimator(estimator: Any, default: Any, random_state: RandomState = None, **params: Any) -> Any:
     """Return what a companion wraps: a frozen estimator itself, of any other an unfitted clone.
 
     The clone gets the companion's random_state, unless that is None, and `params`.
@@ -114,7 +119,7 @@ def resolve_estimator(estimator, default, random_state=None, **params):
     return clone(default if estimator is None else estimator).set_params(**params)
 
 
-def check_sizes(sizes):
+def check_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
     """Return hidden layer sizes as a tuple of int."""
     values = np.asarray(sizes)
     if values.size and (values.ndim != 1 or values.dtype.kind not in "iu" or values.min() < 1):
@@ -122,7 +127,7 @@ def check_sizes(sizes):
     return tuple(values.tolist())
 
 
-def build_network(builder, name, in_features, out_features):
+def build_network(builder: Builder, name: str, in_features: int, out_features: int) -> torch.nn.Module:
     """Return the module that a builder gives, or raise if it does not map in to out features.
 
     A builder whose encoders and decoders differ has methods `build_encoder` and `build_decoder`:
@@ -152,7 +157,7 @@ def build_network(builder, name, in_features, out_features):
     return network
 
 
-def check_count(value, name):
+def check_count(value: Any, name: str) -> None:
     """Raise unless a value is a whole number of at least 1."""
     if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
         raise ValueError(f"Got {name}={value!r}; expected a whole number of at least 1.")

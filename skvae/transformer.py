@@ -379,7 +379,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         """
         check_is_fitted(self)
         check_count(n_samples, "n_samples")
-        codes = read_classes(self, y, n_samples, may_be_one=True)
+        codes: Any = read_classes(self, y, n_samples, may_be_one=True)
         codes = None if codes is None else torch.tensor(codes, device=self.device_)
         module, generator = self.module_, make_generator(draw_seed(random_state), self.device_)
         with torch.no_grad(), threads():
