@@ -51,7 +51,7 @@ def fit_model(
     *,
     continuing: bool,
     passing: bool = False,
-) -> Any:
+) -> None:
     """Check, merge repeated rows, build the model or go on with it, train it; all or nothing.
 
     Parameters
@@ -65,10 +65,6 @@ def fit_model(
         Go on with the model that is there.
     passing : bool
         One pass of `partial_fit`.
-
-    Returns
-    -------
-    vae : VAETransformer
     """
     shown = {"X": X, "y": y}
     with all_or_nothing(vae):
@@ -91,7 +87,6 @@ def fit_model(
                 build_model(vae, data, amount, held_out)
             vae._amount = amount
             train_model(vae, data, read_validation(vae, *validation), passing, shown)
-    return vae
 
 
 @contextmanager

@@ -231,7 +231,8 @@ class VAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         return append_flags(result, holes[:, self.indicator_.features_], names)
 
     def _names(self, mask: Array) -> list[Any]:
-        return getattr(self, "feature_names_in_", np.arange(self.n_features_in_))[mask].tolist()
+        names: Array = getattr(self, "feature_names_in_", np.arange(self.n_features_in_))
+        return list(names[mask].tolist())
 
     def get_feature_names_out(self, input_features: Rows | None = None) -> Array:
         """Return the names of the columns that `transform` gives.
@@ -247,7 +248,7 @@ class VAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         names = check_feature_names_in(self, input_features)
-        kept = names if self.keep_empty_features else names[self._is_known]
+        kept: Array = names if self.keep_empty_features else names[self._is_known]
         if self.indicator_ is None:
             return kept
         return np.concatenate((kept, self.indicator_.get_feature_names_out(names)))

@@ -120,7 +120,7 @@ def _refuse(likelihood: Any, X: Array, wish: Any, remedy: Any) -> None:
     )
 
 
-def _first(params: torch.Tensor) -> Any:
+def _first(params: torch.Tensor) -> torch.Tensor:
     """Return the first parameter of each column; of one alone by a view that backward can undo."""
     return params.squeeze(-2) if params.shape[-2] == 1 else params[..., 0, :]
 
@@ -178,7 +178,7 @@ class Gaussian(Columnwise):
             self, *moments(X, sample_weight), n_params=n_params, constants=[math.log(0.5)]
         )
 
-    def log_sigma(self, params: torch.Tensor, constants: Any) -> Any:
+    def log_sigma(self, params: torch.Tensor, constants: Any) -> torch.Tensor:
         """Return log sigma in standardised units; it broadcasts to the cells."""
         log_sigma = constants[0].mean() if self.sigma == "shared" else constants[0]
         if self.sigma == "cell":
@@ -189,9 +189,8 @@ class Gaussian(Columnwise):
     def log_prob(self, x: torch.Tensor, params: torch.Tensor, constants: Any) -> torch.Tensor:
         """Return log N(x; mean, sigma^2)."""
         log_sigma = self.log_sigma(params, constants)
-        return (x - _first(params)).mul(torch.exp(-log_sigma)).square().mul(-0.5) - (
-            log_sigma + 0.5 * LOG_2PI
-        )
+        squares = (x - _first(params)).mul(torch.exp(-log_sigma)).square()
+        return squares.mul(-0.5) - (log_sigma + 0.5 * LOG_2PI)
 
     def fit_constants(self, squares: Any) -> Any:
         """Return the constants that make sigma^2 the mean squared residual of each column."""
@@ -265,7 +264,7 @@ class StudentT(Columnwise):
         """Standardise the columns and start from scale 1 and 5 degrees of freedom."""
         return ObservationModel(self, *moments(X, sample_weight), constants=[0.0, math.log(math.expm1(3.0))])
 
-    def _scale_and_df(self, constants: Any) -> Any:
+    def _scale_and_df(self, constants: Any) -> tuple[torch.Tensor, torch.Tensor]:
         floor = math.log(self.min_scale)
         return floor + F.softplus(constants[0] - floor), 2.0 + F.softplus(constants[1])
 
@@ -462,7 +461,9 @@ class NegativeBinomial(Columnwise):
         return torch.poisson(standard_gamma(r.contiguous(), generator) * mean / r, generator=generator)
 
 
-def _count_model(likelihood: Any, X: Array, sample_weight: Array | None, constants: Any = ()) -> Any:
+def _count_model(
+    likelihood: Any, X: Array, sample_weight: Array | None, constants: Any = ()
+) -> ObservationModel:
     mean, _ = moments(X, sample_weight)
     location, scale = moments(X, sample_weight, np.log1p)
     offset = _smoothed_log_mean(mean)[None]

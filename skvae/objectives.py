@@ -88,11 +88,12 @@ class ELBO(Objective):
 
     def __call__(self, terms: Any, beta: float) -> torch.Tensor:
         """Return reconstruction - beta * kl."""
-        kl = terms.kl
+        reconstruction: torch.Tensor = terms.reconstruction
+        kl: torch.Tensor = terms.kl
         if self.free_bits:
             is_free = (terms.share * kl.detach()).sum() < self.free_bits
             kl = torch.where(is_free, self.free_bits, kl)
-        return terms.reconstruction - beta * kl
+        return reconstruction - beta * kl
 
 
 class IWAE(Objective):
@@ -186,7 +187,8 @@ class BetaTC(Objective):
         correlation = log_qz - log_marginals
         divergence = log_marginals - terms.log_pz
         added = (self.alpha - 1) * information + (beta - 1) * correlation + (self.gamma - 1) * divergence
-        return terms.reconstruction - terms.kl - added.mean(0)
+        value: torch.Tensor = terms.reconstruction - terms.kl - added.mean(0)
+        return value
 
     @staticmethod
     def _aggregate(terms: Any) -> Any:
@@ -241,8 +243,11 @@ class MMD(Objective):
 
     def __call__(self, terms: Any, beta: float) -> torch.Tensor:
         """Return reconstruction - beta * (1 - alpha) * kl - (alpha + strength - 1) * discrepancy."""
-        value = terms.reconstruction - (self.alpha + self.strength - 1) * self._discrepancy(terms)
-        return value if self.alpha == 1 else value - beta * (1 - self.alpha) * terms.kl
+        value: torch.Tensor = terms.reconstruction
+        value = value - (self.alpha + self.strength - 1) * self._discrepancy(terms)
+        if self.alpha != 1:
+            value = value - beta * (1 - self.alpha) * terms.kl
+        return value
 
     @staticmethod
     def _discrepancy(terms: Any) -> Any:
@@ -300,7 +305,8 @@ class DIP(Objective):
             variances = variances + (share * terms.posterior.std.square()).sum(0)
         penalty = self.off_diagonal * off_diagonal.square().sum()
         penalty = penalty + self.diagonal * (variances - 1).square().sum()
-        return terms.reconstruction - beta * terms.kl - penalty
+        value: torch.Tensor = terms.reconstruction - beta * terms.kl - penalty
+        return value
 
 
 class Autoencoder(Objective):
@@ -319,7 +325,8 @@ class Autoencoder(Objective):
 
     def __call__(self, terms: Any, beta: float) -> torch.Tensor:
         """Return the reconstruction term alone."""
-        return terms.reconstruction
+        reconstruction: torch.Tensor = terms.reconstruction
+        return reconstruction
 
 
 def _check_count(**constants: Any) -> None:

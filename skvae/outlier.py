@@ -190,7 +190,8 @@ class VAEOutlierDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
             minus its `score_samples`, the importance-weighted bound.
         """
         check_is_fitted(self)
-        return -self.estimator_.score_cells(X, self.n_draws)
+        scores: Array = self.estimator_.score_cells(X, self.n_draws)
+        return -scores
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -199,7 +200,8 @@ class VAEOutlierDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
         return tags
 
     def _score(self, estimator: Any, X: Rows) -> Array:
-        return estimator.score_samples(X, self.n_draws).astype(np.float64)
+        scores: Array = estimator.score_samples(X, self.n_draws)
+        return scores.astype(np.float64)
 
     def _threshold(self, scores: Array) -> float:
         if self.contamination != "auto":

@@ -284,7 +284,7 @@ class LatentDisplay:
         return cls._project(Z, y, std, components, None).plot(ax=ax, **kwargs)
 
     @classmethod
-    def _project(cls, Z: Any, y: Any, std: Any, components: Any, information: Any) -> Any:
+    def _project(cls, Z: Any, y: Any, std: Any, components: Any, information: Any) -> Self:
         """Return the display of latents on two axes."""
         check_consistent_length(Z, y)
         n_components = Z.shape[1]

@@ -225,7 +225,7 @@ class Mixture(Prior):
 class _MixtureModel(PriorModel):
     """Modes that are parameters of their own, or made of other ones for the moment."""
 
-    def __init__(self, means: Any, log_stds: Any, logits: Any) -> None:
+    def __init__(self, means: torch.Tensor, log_stds: torch.Tensor, logits: torch.Tensor) -> None:
         super().__init__()
         self.means, self.log_stds, self.logits = means, log_stds, logits
 
@@ -376,7 +376,7 @@ class _VampModel(PriorModel):
         self.inputs = nn.Parameter(inputs.detach().clone())
         self.logits = nn.Parameter(torch.zeros(len(inputs)))
 
-    def mixture(self) -> Any:
+    def mixture(self) -> PriorModel:
         """Return the mixture that the encoder makes of the pseudo-inputs now."""
         posterior = self.encode(self.inputs)
         return _MixtureModel(posterior.mean, posterior.log_std, self.logits)

@@ -262,7 +262,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         self : VAETransformer
         """
         continuing = self.warm_start and hasattr(self, "module_")
-        return fit_model(self, X, y, sample_weight, (X_val, y_val), continuing=continuing)
+        fit_model(self, X, y, sample_weight, (X_val, y_val), continuing=continuing)
+        return self
 
     @with_callbacks
     @fit_context(prefer_skip_nested_validation=True)
@@ -286,7 +287,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         self : VAETransformer
         """
         continuing = hasattr(self, "module_")
-        return fit_model(self, X, y, sample_weight, (None, None), continuing=continuing, passing=True)
+        fit_model(self, X, y, sample_weight, (None, None), continuing=continuing, passing=True)
+        return self
 
     def transform(self, X: Rows) -> Table:
         """Encode rows: the posterior mean of z.
@@ -385,10 +387,11 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         with torch.no_grad(), threads():
             z = module.prior.sample(int(n_samples), generator, codes).cpu().numpy()
 
-        def decode(z: torch.Tensor) -> torch.Tensor:
-            output = module.decoder(z)
-            likelihood = module.likelihood
-            return likelihood.sample(output, generator, missing) if noise else likelihood.mean(output)
+        def decode(z: torch.Tensor) -> Any:
+            output, likelihood = module.decoder(z), module.likelihood
+            if noise:
+                return likelihood.sample(output, generator, missing)
+            return likelihood.mean(output)
 
         return self._container.wrap(apply_to_rows(decode, z, module), whole=noise)
 
@@ -428,7 +431,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         check_count(n_samples, "n_samples")
         X = read_given(self, given)
         codes = read_classes(self, y, len(X), may_be_one=True)
-        module, generator = self.module_, make_generator(draw_seed(random_state), self.device_)
+        module: VAE = self.module_
+        generator = make_generator(draw_seed(random_state), self.device_)
         size = min(n_samples, SAMPLES_AT_ONCE)
         n_particles = max(LEAST_PARTICLES, PARTICLES * size)
 
@@ -563,7 +567,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
 
     def __getstate__(self) -> dict[str, Any]:
         # a module on a GPU would not load on a machine without one
-        state = super().__getstate__()
+        state: dict[str, Any] = super().__getstate__()
         if "module_" in state and state["device_"].type != "cpu":
             state = {
                 **state,
@@ -575,7 +579,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
 
     @property
     def _n_features_out(self) -> int:
-        return self.module_.latent_dim
+        return int(self.module_.latent_dim)
 
     def _score(self, density: Callable[..., torch.Tensor], X: Any, n_draws: int, y: Rows | None) -> Array:
         """Apply a method of the model that takes rows, noise, completeness and classes to rows of X."""
@@ -596,7 +600,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
 
     def _module(self, dtype: Any) -> VAE:
         """Return `module_` computing in `dtype`."""
-        module, dtype = self.module_, torch_dtype(dtype)
+        module: VAE = self.module_
+        dtype = torch_dtype(dtype)
         return module if torch_dtype(self._dtype) == dtype else copy.deepcopy(module).to(dtype)
 
 
