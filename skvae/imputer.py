@@ -21,7 +21,6 @@ from ._compat import (
     nested_fit,
     with_callbacks,
 )
-from ._defaults import SMALL
 from ._fitting import all_or_nothing
 from ._holes import append_flags, dig, find_holes, is_empty_mark, put, split_columns, take_columns
 from ._random import draw_seed
@@ -46,9 +45,9 @@ class VAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     Parameters
     ----------
     estimator : VAETransformer, FrozenEstimator or None, default=None
-        The model of the rows; `fit` trains a clone. None: ``VAETransformer(beta=0.3)``, below 1,000
-        rows with ``weight_decay=1 / n_samples``, which holds on to more of a row than the usual one,
-        and for a table with columns of other than numbers ``VAETransformer()``. A fitted one in
+        The model of the rows; `fit` trains a clone. None:
+        ``VAETransformer(weight_decay=1 / n_samples)``, with networks freer than usual, and for a
+        table with columns of other than numbers ``VAETransformer()``. A fitted one in
         `sklearn.frozen.FrozenEstimator` is used as it is, and no column is dropped that it knows.
     missing_values : number, str, NaN, None or pandas.NA, default=NaN
         What marks a missing cell. NaN, None and pandas.NA all stand for whatever the table's
@@ -293,7 +292,7 @@ def default_estimator(X: Any) -> VAETransformer:
     """Return the model that ranked best for rows as those of X."""
     if is_table(X):
         return VAETransformer()
-    return VAETransformer(beta=0.3, weight_decay=1 / len(X) if len(X) < SMALL else "auto")
+    return VAETransformer(weight_decay=1 / len(X))
 
 
 def _holds_numbers(X: Any) -> Array:

@@ -14,7 +14,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skvae import VAEOutlierDetector, VAEOverSampler, VAETransformer
+from skvae import VAEImputer, VAEOutlierDetector, VAEOverSampler, VAETransformer
 from skvae.callbacks import EarlyStopping, LossMonitor, ProgressBar
 
 CALLBACKS = [EarlyStopping, LossMonitor, ProgressBar]
@@ -168,6 +168,17 @@ def test_the_detector_shows_the_fit_inside(diabetes):
     assert not any("callback" in key for key in vars(detector.estimator_))
     plain = VAEOutlierDetector(small()).fit(diabetes)
     np.testing.assert_array_equal(detector.score_samples(diabetes), plain.score_samples(diabetes))
+
+
+def test_the_imputer_shows_the_fit_inside(diabetes):
+    holed = diabetes.copy()
+    holed[::3, 2] = np.nan
+    monitor = LossMonitor()
+    imputer = VAEImputer(small()).set_callbacks(monitor).fit(holed)
+    assert [row["loss"] for row in monitor.data] == imputer.estimator_.history_["loss"]
+    assert not any("callback" in key for key in vars(imputer.estimator_))
+    plain = VAEImputer(small()).fit(holed)
+    np.testing.assert_array_equal(imputer.transform(holed), plain.transform(holed))
 
 
 def test_the_over_sampler_shows_the_fit_inside(cancer):
