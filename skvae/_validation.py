@@ -119,6 +119,15 @@ def resolve_estimator(estimator: Any, default: Any, random_state: RandomState = 
     return clone(default if estimator is None else estimator).set_params(**params)
 
 
+def refuse_classes(estimator: Any, companions: str) -> None:
+    """Raise if the model that a companion is to fit would need classes, which the companion gets none of."""
+    if estimator.conditional:
+        raise ValueError(
+            "Got an estimator with conditional=True; expected one that needs no classes, since "
+            f"{companions} get none. Set conditional=False, or fit it first and pass it in FrozenEstimator."
+        )
+
+
 def check_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
     """Return hidden layer sizes as a tuple of int."""
     values = np.asarray(sizes)

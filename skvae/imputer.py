@@ -26,7 +26,7 @@ from ._holes import append_flags, dig, find_holes, is_empty_mark, put, split_col
 from ._random import draw_seed
 from ._series import read_series
 from ._typing import Array, RandomState, Rows, Table
-from ._validation import resolve_estimator
+from ._validation import refuse_classes, resolve_estimator
 from .columns import is_frame, is_table
 from .likelihoods import Mixed
 from .transformer import VAETransformer
@@ -161,7 +161,12 @@ class VAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             known = ~find_holes(estimator.impute(nothing, n_draws=1), np.nan)[0]
         else:
             known = ~np.asarray(holes.all(axis=0))
-            self._check_learning(estimator, known)
+            refuse_classes(estimator, "imputers")
+            if not known.any():
+                raise ValueError(
+                    "Got X with nothing but missing cells to learn from; expected some that are not. Check "
+                    "missing_values."
+                )
             with nested_fit(self, estimator, {"X": X, "y": None}):
                 estimator.fit(self._select(X, holes, known))
         self.estimator_, self._is_known = estimator, known
@@ -170,19 +175,6 @@ class VAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             self.indicator_ = MissingIndicator(error_on_new=False).fit(np.where(holes, np.nan, 0.0))
         self.random_state_ = np.random.RandomState(draw_seed(self.random_state))
         return self
-
-    @staticmethod
-    def _check_learning(estimator: Any, known: Array) -> None:
-        if estimator.conditional:
-            raise ValueError(
-                "Got an estimator with conditional=True; expected one that needs no classes, since imputers "
-                "get none. Set conditional=False, or fit it first and pass it in FrozenEstimator."
-            )
-        if not known.any():
-            raise ValueError(
-                "Got X with nothing but missing cells to learn from; expected some that are not. Check "
-                "missing_values."
-            )
 
     def transform(self, X: Rows) -> Table:
         """Fill the missing cells.

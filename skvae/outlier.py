@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._compat import CallbackSupportMixin, Interval, StrOptions, fit_context, nested_fit, with_callbacks
 from ._typing import Array, RandomState, Rows
-from ._validation import resolve_estimator
+from ._validation import refuse_classes, resolve_estimator
 from .priors import Mixture
 from .transformer import VAETransformer
 
@@ -113,11 +113,8 @@ class VAEOutlierDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
         self : VAEOutlierDetector
         """
         estimator = resolve_estimator(self.estimator, default_estimator(), self.random_state)
-        if estimator.conditional and estimator is not self.estimator:
-            raise ValueError(
-                "Got an estimator with conditional=True; expected one that needs no classes, since outlier "
-                "detectors get none. Set conditional=False, or fit it first and pass it in FrozenEstimator."
-            )
+        if estimator is not self.estimator:
+            refuse_classes(estimator, "outlier detectors")
         with nested_fit(self, estimator, {"X": X, "y": None}):
             estimator.fit(X, None)  # FrozenEstimator wants both
         scores = self._score(estimator, X)
