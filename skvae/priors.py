@@ -7,7 +7,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from numbers import Integral
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from sklearn.base import BaseEstimator
@@ -198,24 +198,31 @@ class _StandardNormalKL(torch.autograd.Function):
 
 
 class Mixture(Prior):
-    """A mixture of Gaussians with diagonal covariances, learned with the model.
+    """A mixture of Gaussians, learned with the model.
 
     Parameters
     ----------
     n_modes : int, default=50
         Number of Gaussians.
+    covariance_type : {"diag", "full"}, default="diag"
+        Whether components are independent within a mode, or each mode has a covariance matrix, as in
+        `sklearn.mixture.GaussianMixture`. The latter takes fewer modes, and more rows for each.
     """
 
     name = "mixture"
 
-    def __init__(self, n_modes: int = 50) -> None:
+    def __init__(self, n_modes: int = 50, covariance_type: Literal["diag", "full"] = "diag") -> None:
         self.n_modes = n_modes
+        self.covariance_type = covariance_type
 
     def build(self, latent_dim: int, encode: Any = None, rows: Any = None) -> PriorModel:
         """Return modes scattered around zero, of equal weights."""
         _check_count(self.n_modes, "n_modes")
+        models = {"diag": _MixtureModel, "full": _FullMixtureModel}
+        if self.covariance_type not in models:
+            raise ValueError(f"Got covariance_type={self.covariance_type!r}; expected 'diag' or 'full'.")
         shape = (self.n_modes, latent_dim)
-        return _MixtureModel(
+        return models[self.covariance_type](
             nn.Parameter(0.5 * torch.randn(shape)),
             nn.Parameter(torch.zeros(shape)),
             nn.Parameter(torch.zeros(self.n_modes)),
@@ -244,7 +251,11 @@ class _MixtureModel(PriorModel):
             dtype=self.means.dtype,
             device=self.means.device,
         )
-        return self.means[mode] + noise * torch.exp(self.log_stds[mode].clamp(min=MIN_LOG_STD))
+        return self.means[mode] + self._scale(noise, mode)
+
+    def _scale(self, noise: torch.Tensor, mode: torch.Tensor) -> torch.Tensor:
+        """Give standard normal numbers the covariance of their modes."""
+        return noise * torch.exp(self.log_stds[mode].clamp(min=MIN_LOG_STD))
 
     def kl_from(self, posterior: Any, y: torch.Tensor | None = None) -> torch.Tensor | None:
         return None
@@ -265,16 +276,26 @@ class _MixtureModel(PriorModel):
             for part, w in zip(z.split(EM_ROWS), weight.split(EM_ROWS), strict=True):
                 share = torch.softmax(self._joint_log_prob(part), 1) * w[:, None]
                 n, first = n + share.sum(0), first + share.T @ part
-                second = second + share.T @ part.square()
+                second = second + share.T @ self._squares(part)
             total = n.sum()
             used = n[:, None] > EM_LEAST
             n = n[:, None].clamp(min=EM_LEAST)
             mean = first / n
-            variance = (second / n - mean.square()).clamp(min=0) + floor
+            self._spread(second / n - self._squares(mean), n, floor, used)
             self.means.copy_(torch.where(used, mean, self.means))
-            log_std = (0.5 * torch.log(variance)).clamp(min=MIN_LOG_STD)
-            self.log_stds.copy_(torch.where(used, log_std, self.log_stds))
             self.logits.copy_(torch.where(used[:, 0], torch.log(n[:, 0] / total), UNUSED))
+
+    @staticmethod
+    def _squares(z: torch.Tensor) -> torch.Tensor:
+        """Return what the averages of which, less those of the means, are the covariances."""
+        return z.square()
+
+    def _spread(
+        self, variance: torch.Tensor, n: torch.Tensor, floor: torch.Tensor, used: torch.Tensor
+    ) -> None:
+        """Set the covariances of the modes that `n` rows use, of some more than `floor`."""
+        log_std = (0.5 * torch.log(variance.clamp(min=0) + floor)).clamp(min=MIN_LOG_STD)
+        self.log_stds.copy_(torch.where(used, log_std, self.log_stds))
 
     def _joint_log_prob(self, z: torch.Tensor) -> Any:
         """Return the log-density of each mode with its weight, shape (N, n_modes)."""
@@ -298,6 +319,72 @@ class _MixtureModel(PriorModel):
         self.means.copy_(z[order[index]] + again * log_std.exp())
         self.log_stds.copy_(log_std.expand_as(self.log_stds))
         self.logits.zero_()
+
+
+class _FullMixtureModel(_MixtureModel):
+    """Modes with full covariances: (I + L) diag(1 / std) (z - mean) is white, L strictly lower triangular."""
+
+    def __init__(self, means: torch.Tensor, log_stds: torch.Tensor, logits: torch.Tensor) -> None:
+        super().__init__(means, log_stds, logits)
+        n_modes, latent_dim = means.shape
+        self.lower = nn.Parameter(torch.zeros(n_modes, latent_dim * (latent_dim - 1) // 2))
+
+    def log_prob(self, z: torch.Tensor, y: torch.Tensor | None = None) -> torch.Tensor:
+        flat = z.reshape(-1, z.shape[-1])
+        log_prob = torch.logsumexp(self._joint_log_prob(flat), 1) - 0.5 * LOG_2PI * z.shape[-1]
+        return log_prob.view(z.shape[:-1])
+
+    def _unit(self) -> torch.Tensor:
+        """Return I + L of each mode."""
+        n_modes, latent_dim = self.means.shape
+        row, column = torch.tril_indices(latent_dim, latent_dim, -1, device=self.lower.device)
+        empty = self.lower.new_zeros(n_modes, latent_dim**2)
+        lower = empty.index_copy(1, row * latent_dim + column, self.lower)
+        identity = torch.eye(latent_dim, dtype=lower.dtype, device=lower.device)
+        return lower.view(n_modes, latent_dim, latent_dim) + identity
+
+    def _scale(self, noise: torch.Tensor, mode: torch.Tensor) -> torch.Tensor:
+        white = noise.unsqueeze(-1)
+        loose = torch.linalg.solve_triangular(self._unit()[mode], white, upper=False, unitriangular=True)
+        return super()._scale(loose.squeeze(-1), mode)
+
+    @staticmethod
+    def _squares(z: torch.Tensor) -> torch.Tensor:
+        return (z.unsqueeze(-1) * z.unsqueeze(-2)).flatten(1)
+
+    def _spread(
+        self, variance: torch.Tensor, n: torch.Tensor, floor: torch.Tensor, used: torch.Tensor
+    ) -> None:
+        covariance = variance.unflatten(1, (len(floor), len(floor)))
+        own = torch.diag_embed(covariance.diagonal(dim1=1, dim2=2).clamp(min=0) + floor)
+        # as if as many rows as there are components had been seen without a correlation
+        share = (n / (n + len(floor))).unsqueeze(-1)
+        covariance = share * (covariance + torch.diag(floor)) + (1 - share) * own
+        identity = torch.eye(len(floor), dtype=floor.dtype, device=floor.device).expand_as(own)
+        factor = torch.linalg.cholesky(torch.where(used.unsqueeze(-1), covariance, identity))
+        whitening = torch.linalg.solve_triangular(factor, identity, upper=False)
+        std = 1 / whitening.diagonal(dim1=1, dim2=2)
+        row, column = torch.tril_indices(len(floor), len(floor), -1)
+        lower = (whitening * std.unsqueeze(1))[:, row, column]
+        self.lower.copy_(torch.where(used, lower, self.lower))
+        log_std = torch.log(std).clamp(min=MIN_LOG_STD)
+        self.log_stds.copy_(torch.where(used, log_std, self.log_stds))
+
+    def _joint_log_prob(self, z: torch.Tensor) -> Any:
+        log_std = self.log_stds.clamp(min=MIN_LOG_STD)
+        whitening = self._unit() * torch.exp(-log_std).unsqueeze(1)
+        precision = whitening.mT @ whitening
+        scaled = (precision @ self.means.unsqueeze(-1)).squeeze(-1)
+        constant = torch.log_softmax(self.logits, 0) - log_std.sum(1) - 0.5 * (self.means * scaled).sum(1)
+        # one product, as there is no tensor of shape (N, n_modes, K) then
+        powers = torch.cat((z, self._squares(z)), 1)
+        factors = torch.cat((scaled, -0.5 * precision.flatten(1)), 1)
+        return torch.addmm(constant, powers, factors.t())
+
+    @torch.no_grad()
+    def start(self, z: torch.Tensor, generator: torch.Generator, y: torch.Tensor | None = None) -> None:
+        super().start(z, generator)
+        self.lower.zero_()
 
 
 class _MixtureLogProb(torch.autograd.Function):

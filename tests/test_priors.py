@@ -57,7 +57,7 @@ class OneForEachClass:
         return by_class(self.spec, SHARES, latent_dim, encode, [rows] * len(SHARES))
 
 
-LEARNED = [Mixture(3), VampPrior(4), Flow(2, 8)]
+LEARNED = [Mixture(3), Mixture(3, "full"), VampPrior(4), Flow(2, 8)]
 BY_CLASS = [OneForEachClass(spec) for spec in LEARNED]
 specifications = pytest.mark.parametrize("spec", [*(cls() for cls in SPECIFICATIONS), *LEARNED], ids=repr)
 contract = pytest.mark.parametrize(
@@ -111,17 +111,22 @@ def standard_normal(model, z):
     return scipy.stats.multivariate_normal.logpdf(z, np.zeros(z.shape[-1]), np.eye(z.shape[-1]))
 
 
-def gaussians(means, log_stds, logits, z):
+def gaussians(means, log_stds, logits, z, lower=None):
     means, log_stds, logits = (t.detach().numpy() for t in (means, log_stds, logits))
+    whitening = np.broadcast_to(np.eye(means.shape[1]), (*means.shape, means.shape[1])).copy()
+    if lower is not None:
+        whitening[:, *np.tril_indices(means.shape[1], -1)] = lower.detach().numpy()
+    whitening /= np.exp(log_stds)[:, None]
+    covariances = np.linalg.inv(np.swapaxes(whitening, 1, 2) @ whitening)
     parts = [
-        scipy.stats.multivariate_normal.logpdf(z, mean, np.diag(np.exp(log_std) ** 2))
-        for mean, log_std in zip(means, log_stds, strict=True)
+        scipy.stats.multivariate_normal.logpdf(z, mean, covariance)
+        for mean, covariance in zip(means, covariances, strict=True)
     ]
     return logsumexp(np.stack(parts, -1) + logits - logsumexp(logits), axis=-1)
 
 
 def mixture(model, z):
-    return gaussians(model.means, model.log_stds, model.logits, z)
+    return gaussians(model.means, model.log_stds, model.logits, z, getattr(model, "lower", None))
 
 
 def vamp(model, z):
@@ -318,6 +323,11 @@ def test_counts_are_checked(spec, name):
     value = getattr(spec, name)
     with pytest.raises(ValueError, match=f"^Got {name}={value!r}; expected a whole number of at least 1"):
         build(spec)
+
+
+def test_the_covariance_type_is_checked():
+    with pytest.raises(ValueError, match="^Got covariance_type='tied'; expected 'diag' or 'full'"):
+        build(Mixture(2, covariance_type="tied"))
 
 
 # -- VampPrior -------------------------------------------------------------------------------------
@@ -628,6 +638,29 @@ def test_the_mixture_leaves_no_mass_far_from_all_rows():
     assert drawn.abs().max() < 6
     assert (drawn[:, 0] < 0).double().mean().item() == pytest.approx(0.3, abs=0.04)
     np.testing.assert_allclose(drawn[:, 1].std().item(), 0.5, atol=0.05)
+
+
+def test_the_last_step_finds_the_covariance_of_a_mode():
+    rng = np.random.default_rng(0)
+    covariance = np.array([[2.0, 1.2, 0.0], [1.2, 1.0, -0.3], [0.0, -0.3, 0.5]])
+    z = rng.multivariate_normal([1.0, -2.0, 0.0], covariance, 4000)
+    prior = Mixture(1, covariance_type="full").build(3).double()
+    prior.finish(torch.tensor(z))
+    best = scipy.stats.multivariate_normal.logpdf(z, z.mean(0), np.cov(z.T, bias=True)).mean()
+    assert prior.log_prob(torch.tensor(z)).mean().item() == pytest.approx(best, abs=1e-3)
+    drawn = prior.sample(40_000, torch.Generator().manual_seed(0)).detach().numpy()
+    np.testing.assert_allclose(np.cov(drawn.T), covariance, atol=0.1)
+    prior.start(torch.tensor(z), torch.Generator().manual_seed(0))
+    assert not prior.lower.any()
+
+
+def test_one_row_a_mode_leaves_a_density():
+    z = torch.randn((6, 4), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    prior = Mixture(5, covariance_type="full").build(4).double()
+    prior.finish(z)
+    prior.finish(torch.cat((z, z)))
+    assert torch.isfinite(prior.log_prob(z)).all()
+    assert torch.isfinite(prior.sample(100, torch.Generator().manual_seed(0))).all()
 
 
 def test_the_last_step_heeds_weights_and_classes():
