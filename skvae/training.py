@@ -26,7 +26,7 @@ RECOVERIES = 3  # how often a fit may return to its last good weights
 CHECK_STEPS = 50  # steps between two looks at whether the loss is still finite
 VALIDATION_ROWS = 4096  # rows evaluated at once
 SOME_ROWS = 4096  # rows that tell where each column's own sigma, and the prior, start
-FINISH_ROWS, FINISH_DRAWS = 30_000, 10_000  # rows at most, and draws at least, by which the prior finishes
+FINISH_ROWS, FINISH_DRAWS = 100_000, 100_000  # rows at most, and draws at least, by which the prior finishes
 PRINT_SECONDS = 0.5  # pause between two printed epochs
 
 

@@ -25,6 +25,7 @@ from torch import nn
 
 from skvae import VAETransformer
 from skvae.likelihoods import Bernoulli, ContinuousBernoulli, Gaussian
+from skvae.priors import Mixture
 
 LIKELIHOODS = {"dynamic": Bernoulli(True), "continuous": ContinuousBernoulli(), "gaussian": Gaussian()}
 PRIORS = {"normal": {"prior": "normal"}, "default": {}, "vamp": {"prior": "vamp"}}
@@ -116,13 +117,15 @@ def classes(name, options, judge, data, likelihood):
     """Print what the judge and nearest neighbours make of samples of each class."""
     train, y_train, test, y_test = data
     n, y = options.samples, np.arange(options.samples) % 10
-    model = fit(options, likelihood, train, y_train)
     print(f"\n{name}, {likelihood}, conditional, {n} samples{'judge':>8}{'5-NN on test images':>22}")
     print(f"{'wished on MNIST':>20}{0.97:10.3f}{0.93:10.3f}")
-    for kind, noise in KINDS.items():
-        X = model.sample(n, y=y, noise=noise, random_state=0)
-        accuracy = KNeighborsClassifier(5).fit(X, y).score(test, y_test)
-        print(f"{kind:>20}{np.mean(judge(X)[1] == y):10.3f}{accuracy:10.3f}", flush=True)
+    for covariance_type in ("diag", "full"):
+        model = fit(options, likelihood, train, y_train, prior=Mixture(covariance_type=covariance_type))
+        for kind, noise in KINDS.items():
+            X = model.sample(n, y=y, noise=noise, random_state=0)
+            accuracy = KNeighborsClassifier(5).fit(X, y).score(test, y_test)
+            label = f"{covariance_type}, {kind}"
+            print(f"{label:>20}{np.mean(judge(X)[1] == y):10.3f}{accuracy:10.3f}", flush=True)
     accuracy = KNeighborsClassifier(5).fit(train[:n], y_train[:n]).score(test, y_test)
     print(f"{'real images':>20}{np.mean(judge(test)[1] == y_test):10.3f}{accuracy:10.3f}")
 
