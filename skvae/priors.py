@@ -66,7 +66,14 @@ class PriorModel(nn.Module, ABC):
 
     Rows may have classes, codes y from 0 on. A prior that knows no classes is p(z given y) = p(z),
     so it takes y and leaves it aside.
+
+    Attributes
+    ----------
+    needs_finish : bool
+        Whether `finish` must run, however few the rows.
     """
+
+    needs_finish: bool = False
 
     @abstractmethod
     def log_prob(self, z: torch.Tensor, y: torch.Tensor | None = None) -> torch.Tensor:
@@ -206,7 +213,9 @@ class Mixture(Prior):
         Number of Gaussians.
     covariance_type : {"diag", "full"}, default="diag"
         Whether components are independent within a mode, or each mode has a covariance matrix, as in
-        `sklearn.mixture.GaussianMixture`. The latter takes fewer modes, and more rows for each.
+        `sklearn.mixture.GaussianMixture`. Training is the same; a last step by EM finds the
+        covariances, for which a mode should have a hundred rows or more. `partial_fit` has no such
+        step.
     """
 
     name = "mixture"
@@ -322,14 +331,23 @@ class _MixtureModel(PriorModel):
 
 
 class _FullMixtureModel(_MixtureModel):
-    """Modes with full covariances: (I + L) diag(1 / std) (z - mean) is white, L strictly lower triangular."""
+    """Modes that the last step gives covariances: until then they are diagonal, and as fast.
+
+    (I + L) diag(1 / std) (z - mean) is white, L strictly lower triangular.
+    """
+
+    needs_finish = True
+    lower: torch.Tensor
 
     def __init__(self, means: torch.Tensor, log_stds: torch.Tensor, logits: torch.Tensor) -> None:
         super().__init__(means, log_stds, logits)
         n_modes, latent_dim = means.shape
-        self.lower = nn.Parameter(torch.zeros(n_modes, latent_dim * (latent_dim - 1) // 2))
+        self.is_full = False
+        self.register_buffer("lower", torch.zeros(n_modes, latent_dim * (latent_dim - 1) // 2))
 
     def log_prob(self, z: torch.Tensor, y: torch.Tensor | None = None) -> torch.Tensor:
+        if not self.is_full:
+            return super().log_prob(z)
         flat = z.reshape(-1, z.shape[-1])
         log_prob = torch.logsumexp(self._joint_log_prob(flat), 1) - 0.5 * LOG_2PI * z.shape[-1]
         return log_prob.view(z.shape[:-1])
@@ -367,6 +385,7 @@ class _FullMixtureModel(_MixtureModel):
         row, column = torch.tril_indices(len(floor), len(floor), -1)
         lower = (whitening * std.unsqueeze(1))[:, row, column]
         self.lower.copy_(torch.where(used, lower, self.lower))
+        self.is_full = True
         log_std = torch.log(std).clamp(min=MIN_LOG_STD)
         self.log_stds.copy_(torch.where(used, log_std, self.log_stds))
 
@@ -385,6 +404,7 @@ class _FullMixtureModel(_MixtureModel):
     def start(self, z: torch.Tensor, generator: torch.Generator, y: torch.Tensor | None = None) -> None:
         super().start(z, generator)
         self.lower.zero_()
+        self.is_full = False
 
 
 class _MixtureLogProb(torch.autograd.Function):
@@ -558,6 +578,7 @@ class ByClass(PriorModel):
         if shares.shape != (len(models),) or not (shares > 0).all():
             raise ValueError(f"Got shares={shares.tolist()!r}; expected {len(models)} positive numbers.")
         self.models = nn.ModuleList(models)
+        self.needs_finish = any(model.needs_finish for model in models)
         self.register_buffer("log_shares", torch.log(shares / shares.sum()))
 
     def log_prob(self, z: torch.Tensor, y: torch.Tensor | None = None) -> torch.Tensor:
@@ -605,7 +626,7 @@ class ByClass(PriorModel):
         order, sizes = self._sort(y)
         weights = [None] * len(sizes) if weight is None else weight[order].split(sizes)
         for model, part, w in zip(self.models, z[order].split(sizes), weights, strict=True):
-            if len(part) >= FINISH_ROWS:
+            if len(part) >= FINISH_ROWS or (len(part) and model.needs_finish):
                 model.finish(part, w)
 
     def _sort(self, y: torch.Tensor) -> Any:

@@ -178,7 +178,7 @@ def train(
         model.autocast = None
     run.restore_best()
     optimizer.swap_average()
-    if plan.finish and run.records:
+    if run.records and (plan.finish or (plan.cycle and model.prior.needs_finish)):
         run.finish()
     return to_history(run.records)
 

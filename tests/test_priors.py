@@ -82,6 +82,10 @@ def make(spec, latent_dim=2, seed=0):
     """A prior whose parameters are not at their start."""
     model, _ = build(spec, latent_dim, seed)
     with global_seed(seed + 100), torch.no_grad():
+        for part in model.modules():
+            if hasattr(part, "lower"):
+                part.lower.normal_()
+                part.is_full = True
         for parameter in model.parameters():
             fan_in = parameter.shape[-1] if is_weight(parameter) else 1
             parameter += 0.4 * torch.randn(parameter.shape) / math.sqrt(fan_in)
@@ -652,6 +656,19 @@ def test_the_last_step_finds_the_covariance_of_a_mode():
     np.testing.assert_allclose(np.cov(drawn.T), covariance, atol=0.1)
     prior.start(torch.tensor(z), torch.Generator().manual_seed(0))
     assert not prior.lower.any()
+    assert not prior.is_full
+
+
+@pytest.mark.parametrize("conditional", [False, True])
+def test_a_fit_to_few_rows_gives_its_modes_covariances(conditional):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(90, 3)) @ rng.normal(size=(3, 3)), np.arange(90) % 3
+    vae = VAETransformer(
+        2, prior=Mixture(2, "full"), conditional=conditional, max_iter=20, random_state=0
+    ).fit(X, y)
+    parts = vae.module_.prior.models if conditional else [vae.module_.prior]
+    assert all(part.is_full and part.lower.all() for part in parts)
+    assert np.isfinite(vae.score_samples(X)).all()
 
 
 def test_one_row_a_mode_leaves_a_density():
