@@ -379,7 +379,10 @@ class _FullMixtureModel(_MixtureModel):
         share = (n / (n + len(floor))).unsqueeze(-1)
         covariance = share * (covariance + torch.diag(floor)) + (1 - share) * own
         identity = torch.eye(len(floor), dtype=floor.dtype, device=floor.device).expand_as(own)
-        factor = torch.linalg.cholesky(torch.where(used.unsqueeze(-1), covariance, identity))
+        factor, failed = torch.linalg.cholesky_ex(torch.where(used.unsqueeze(-1), covariance, identity))
+        used = used & (failed == 0).unsqueeze(
+            -1
+        )  # rounding can spoil a mode far from zero: it stays as it was
         whitening = torch.linalg.solve_triangular(factor, identity, upper=False)
         std = 1 / whitening.diagonal(dim1=1, dim2=2)
         row, column = torch.tril_indices(len(floor), len(floor), -1)

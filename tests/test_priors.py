@@ -680,6 +680,16 @@ def test_one_row_a_mode_leaves_a_density():
     assert torch.isfinite(prior.sample(100, torch.Generator().manual_seed(0))).all()
 
 
+def test_rounding_spoils_no_mode_far_from_zero():
+    generator = torch.Generator().manual_seed(0)
+    z = 3e4 + torch.randn((500, 4), generator=generator)  # float32: squares are known to some 64
+    prior = Mixture(3, covariance_type="full").build(4)
+    prior.start(z, generator)
+    prior.finish(z)
+    assert all(torch.isfinite(part).all() for part in (prior.lower, prior.log_stds, prior.means))
+    assert torch.isfinite(prior.sample(100, generator)).all()
+
+
 def test_the_last_step_heeds_weights_and_classes():
     z = torch.cat((torch.full((600, 1), -3.0), torch.full((600, 1), 3.0)))
     z = z + 0.1 * torch.randn(z.shape, generator=torch.Generator().manual_seed(0))
