@@ -14,7 +14,6 @@ from .training import Plan
 FULL_BATCH = 256  # up to so many distinct rows train as one batch, in float64
 SMALL = 1000  # rows below which plain narrow networks generalise better than normalised wide ones
 PRECISION_PER_PAIR, MOST_PRECISION = 1 / 4, 50  # of columns squared: pairs can be related by chance
-FINISH = 2000  # rows from which on the prior can be fitted to them without fitting single ones
 ONE_THREAD_PRODUCTS = 30e6  # multiplications per step below which a second thread does not pay
 
 
@@ -97,7 +96,6 @@ def choose_plan(
         input_noise=noise if objective.n_draws else 0.0,
         tied=0.0 if going_on else tied,
         settle=0.0 if going_on else 0.3,
-        finish=not passing and amount >= FINISH,
         cycle=not passing,
         averaging=passing,
         dtype=choose_dtype(params["precision"], full_batch and not table),

@@ -28,7 +28,7 @@ class VAEOutlierDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
     ----------
     estimator : VAETransformer, FrozenEstimator or None, default=None
         The model of the rows; `fit` trains a clone. None:
-        ``VAETransformer(prior=Mixture(10), beta=0.1)``, with fewer modes for outliers to occupy and
+        ``VAETransformer(prior=Mixture(10, "diag"), beta=0.1)``, with fewer modes for outliers to occupy and
         a sharper density than the usual one. A fitted one in `sklearn.frozen.FrozenEstimator` is
         used as it is, and `fit` only sets the threshold.
     contamination : "auto" or float, default="auto"
@@ -209,4 +209,4 @@ class VAEOutlierDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
 
 def default_estimator() -> VAETransformer:
     """Return the model that ranked best, with and without outliers among the training rows."""
-    return VAETransformer(prior=Mixture(10), beta=0.1)
+    return VAETransformer(prior=Mixture(10, "diag"), beta=0.1)

@@ -19,9 +19,10 @@ from ._flow import Coupling
 __all__ = ["ByClass", "Flow", "Mixture", "Prior", "PriorModel", "StandardNormal", "VampPrior", "by_class"]
 
 LOG_2PI = math.log(2 * math.pi)
-FINISH_ROWS = 500  # of a class from which on its prior is fitted to them
+ROWS_PER_MODE = 40  # from which on EM raises the density of other rows too
+MOST_FULL = 64  # components up to which modes get covariances unasked: their cost grows with the square
 EM_STEPS = 20
-EM_ROWS = 8192  # taken at once
+NUMBERS_AT_ONCE = 2**22
 EM_LEAST = 2.0  # rows of a mode in use
 EM_FLOOR = 1e-3  # least variance of a mode, of the variance of all rows
 UNUSED = -30.0  # log-weight of a mode that no row is near
@@ -66,14 +67,7 @@ class PriorModel(nn.Module, ABC):
 
     Rows may have classes, codes y from 0 on. A prior that knows no classes is p(z given y) = p(z),
     so it takes y and leaves it aside.
-
-    Attributes
-    ----------
-    needs_finish : bool
-        Whether `finish` must run, however few the rows.
     """
-
-    needs_finish: bool = False
 
     @abstractmethod
     def log_prob(self, z: torch.Tensor, y: torch.Tensor | None = None) -> torch.Tensor:
@@ -139,15 +133,19 @@ class PriorModel(nn.Module, ABC):
         """
         return
 
+    def finishes(self, n_rows: int) -> bool:
+        """Tell whether `finish` does anything for a number of training rows; by default it does not."""
+        return False
+
     def finish(
         self, z: torch.Tensor, weight: torch.Tensor | None = None, y: torch.Tensor | None = None
     ) -> None:
-        """Take the last step by other means than gradients, where there are any; by default none.
+        """Take the last step by other means than gradients.
 
         Parameters
         ----------
-        z : Tensor of shape (N, latent_dim)
-            Draws from the posteriors of training rows.
+        z : Tensor of shape (S, N, latent_dim)
+            S draws from the posterior of each of N training rows.
         weight : Tensor of shape (N,), default=None
         y : Tensor of int, shape (N,), default=None
         """
@@ -211,31 +209,34 @@ class Mixture(Prior):
     ----------
     n_modes : int, default=50
         Number of Gaussians.
-    covariance_type : {"diag", "full"}, default="diag"
+    covariance_type : {"auto", "diag", "full"}, default="auto"
         Whether components are independent within a mode, or each mode has a covariance matrix, as in
         `sklearn.mixture.GaussianMixture`. Training is the same; a last step by EM finds the
-        covariances, for which a mode should have a hundred rows or more. `partial_fit` has no such
-        step.
+        covariances. "auto" takes it where a mode has 40 rows or more on average and there are at most
+        64 components; with fewer rows single ones would be fitted. `partial_fit` has no last step.
     """
 
     name = "mixture"
 
-    def __init__(self, n_modes: int = 50, covariance_type: Literal["diag", "full"] = "diag") -> None:
+    def __init__(self, n_modes: int = 50, covariance_type: Literal["auto", "diag", "full"] = "auto") -> None:
         self.n_modes = n_modes
         self.covariance_type = covariance_type
 
     def build(self, latent_dim: int, encode: Any = None, rows: Any = None) -> PriorModel:
         """Return modes scattered around zero, of equal weights."""
         _check_count(self.n_modes, "n_modes")
-        models = {"diag": _MixtureModel, "full": _FullMixtureModel}
-        if self.covariance_type not in models:
-            raise ValueError(f"Got covariance_type={self.covariance_type!r}; expected 'diag' or 'full'.")
+        kinds = ("auto", "diag", "full")
+        if self.covariance_type not in kinds:
+            raise ValueError(f"Got covariance_type={self.covariance_type!r}; expected one of {kinds}.")
         shape = (self.n_modes, latent_dim)
-        return models[self.covariance_type](
+        parts = (
             nn.Parameter(0.5 * torch.randn(shape)),
             nn.Parameter(torch.zeros(shape)),
             nn.Parameter(torch.zeros(self.n_modes)),
         )
+        if self.covariance_type == "diag" or (self.covariance_type == "auto" and latent_dim > MOST_FULL):
+            return _MixtureModel(*parts)
+        return _FullMixtureModel(*parts, always=self.covariance_type == "full")
 
 
 class _MixtureModel(PriorModel):
@@ -269,6 +270,9 @@ class _MixtureModel(PriorModel):
     def kl_from(self, posterior: Any, y: torch.Tensor | None = None) -> torch.Tensor | None:
         return None
 
+    def finishes(self, n_rows: int) -> bool:
+        return n_rows >= ROWS_PER_MODE * len(self.logits)
+
     @torch.no_grad()
     def finish(
         self, z: torch.Tensor, weight: torch.Tensor | None = None, y: torch.Tensor | None = None
@@ -276,13 +280,14 @@ class _MixtureModel(PriorModel):
         # gradients raise the density where the rows are, but hardly ever empty a mode far from all
         # rows: that is nothing to the bound, and much to samples. EM does: Dempster, Laird and
         # Rubin (1977), doi:10.1111/j.2517-6161.1977.tb01600.x
-        weight = torch.ones_like(z[:, 0]) if weight is None else weight
+        weight = torch.ones_like(z[0, :, 0]) if weight is None else weight
+        weight, z = weight.repeat(len(z)), z.flatten(0, 1)
         floor = EM_FLOOR * z.var(0, correction=0)
         for _ in range(EM_STEPS):
             n: Any = 0.0
             first: Any = 0.0
             second: Any = 0.0
-            for part, w in zip(z.split(EM_ROWS), weight.split(EM_ROWS), strict=True):
+            for part, w in zip(self._parts(z), self._parts(weight), strict=True):
                 share = torch.softmax(self._joint_log_prob(part), 1) * w[:, None]
                 n, first = n + share.sum(0), first + share.T @ part
                 second = second + share.T @ self._squares(part)
@@ -293,6 +298,10 @@ class _MixtureModel(PriorModel):
             self._spread(second / n - self._squares(mean), n, floor, used)
             self.means.copy_(torch.where(used, mean, self.means))
             self.logits.copy_(torch.where(used[:, 0], torch.log(n[:, 0] / total), UNUSED))
+
+    def _parts(self, rows: torch.Tensor) -> Sequence[torch.Tensor]:
+        """Split rows into parts whose squares take bounded memory."""
+        return rows.split(NUMBERS_AT_ONCE // self.means.shape[1])
 
     @staticmethod
     def _squares(z: torch.Tensor) -> torch.Tensor:
@@ -333,24 +342,30 @@ class _MixtureModel(PriorModel):
 class _FullMixtureModel(_MixtureModel):
     """Modes that the last step gives covariances: until then they are diagonal, and as fast.
 
-    (I + L) diag(1 / std) (z - mean) is white, L strictly lower triangular.
+    (I + L) diag(1 / std) (z - mean) is white, L strictly lower triangular. `always` tells whether
+    that step is taken however few the rows.
     """
 
-    needs_finish = True
     lower: torch.Tensor
 
-    def __init__(self, means: torch.Tensor, log_stds: torch.Tensor, logits: torch.Tensor) -> None:
+    def __init__(
+        self, means: torch.Tensor, log_stds: torch.Tensor, logits: torch.Tensor, always: bool
+    ) -> None:
         super().__init__(means, log_stds, logits)
         n_modes, latent_dim = means.shape
+        self.always = always
         self.is_full = False
         self.register_buffer("lower", torch.zeros(n_modes, latent_dim * (latent_dim - 1) // 2))
 
     def log_prob(self, z: torch.Tensor, y: torch.Tensor | None = None) -> torch.Tensor:
         if not self.is_full:
             return super().log_prob(z)
-        flat = z.reshape(-1, z.shape[-1])
-        log_prob = torch.logsumexp(self._joint_log_prob(flat), 1) - 0.5 * LOG_2PI * z.shape[-1]
-        return log_prob.view(z.shape[:-1])
+        parts = self._parts(z.reshape(-1, z.shape[-1]))
+        log_prob = torch.cat([torch.logsumexp(self._joint_log_prob(part), 1) for part in parts])
+        return log_prob.view(z.shape[:-1]) - 0.5 * LOG_2PI * z.shape[-1]
+
+    def finishes(self, n_rows: int) -> bool:
+        return self.always or super().finishes(n_rows)
 
     def _unit(self) -> torch.Tensor:
         """Return I + L of each mode."""
@@ -366,6 +381,9 @@ class _FullMixtureModel(_MixtureModel):
         loose = torch.linalg.solve_triangular(self._unit()[mode], white, upper=False, unitriangular=True)
         return super()._scale(loose.squeeze(-1), mode)
 
+    def _parts(self, rows: torch.Tensor) -> Sequence[torch.Tensor]:
+        return rows.split(max(1, NUMBERS_AT_ONCE // self.means.shape[1] ** 2))
+
     @staticmethod
     def _squares(z: torch.Tensor) -> torch.Tensor:
         return (z.unsqueeze(-1) * z.unsqueeze(-2)).flatten(1)
@@ -380,9 +398,7 @@ class _FullMixtureModel(_MixtureModel):
         covariance = share * (covariance + torch.diag(floor)) + (1 - share) * own
         identity = torch.eye(len(floor), dtype=floor.dtype, device=floor.device).expand_as(own)
         factor, failed = torch.linalg.cholesky_ex(torch.where(used.unsqueeze(-1), covariance, identity))
-        used = used & (failed == 0).unsqueeze(
-            -1
-        )  # rounding can spoil a mode far from zero: it stays as it was
+        used = used & (failed == 0).unsqueeze(1)  # rounding can spoil a mode far from zero: it stays
         whitening = torch.linalg.solve_triangular(factor, identity, upper=False)
         std = 1 / whitening.diagonal(dim1=1, dim2=2)
         row, column = torch.tril_indices(len(floor), len(floor), -1)
@@ -581,7 +597,6 @@ class ByClass(PriorModel):
         if shares.shape != (len(models),) or not (shares > 0).all():
             raise ValueError(f"Got shares={shares.tolist()!r}; expected {len(models)} positive numbers.")
         self.models = nn.ModuleList(models)
-        self.needs_finish = any(model.needs_finish for model in models)
         self.register_buffer("log_shares", torch.log(shares / shares.sum()))
 
     def log_prob(self, z: torch.Tensor, y: torch.Tensor | None = None) -> torch.Tensor:
@@ -620,16 +635,20 @@ class ByClass(PriorModel):
             if len(part):
                 model.start(part, generator)
 
+    def finishes(self, n_rows: int) -> bool:
+        """Tell whether a class of so many rows would take a last step."""
+        return any(model.finishes(n_rows) for model in self.models)
+
     def finish(
         self, z: torch.Tensor, weight: torch.Tensor | None = None, y: torch.Tensor | None = None
     ) -> None:
-        """Let each class of many rows take its last step."""
+        """Let each class take its last step, if it has rows enough."""
         if y is None:
             return
         order, sizes = self._sort(y)
         weights = [None] * len(sizes) if weight is None else weight[order].split(sizes)
-        for model, part, w in zip(self.models, z[order].split(sizes), weights, strict=True):
-            if len(part) >= FINISH_ROWS or (len(part) and model.needs_finish):
+        for model, part, w in zip(self.models, z[:, order].split(sizes, 1), weights, strict=True):
+            if part.shape[1] and model.finishes(part.shape[1]):
                 model.finish(part, w)
 
     def _sort(self, y: torch.Tensor) -> Any:

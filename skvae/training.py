@@ -26,7 +26,7 @@ RECOVERIES = 3  # how often a fit may return to its last good weights
 CHECK_STEPS = 50  # steps between two looks at whether the loss is still finite
 VALIDATION_ROWS = 4096  # rows evaluated at once
 SOME_ROWS = 4096  # rows that tell where each column's own sigma, and the prior, start
-FINISH_ROWS, FINISH_DRAWS = 100_000, 100_000  # rows at most, and draws at least, by which the prior finishes
+FINISH_DRAWS, FINISH_NUMBERS = 100_000, 2**24  # of z, by which the prior finishes; of numbers in them
 PRINT_SECONDS = 0.5  # pause between two printed epochs
 
 
@@ -58,10 +58,9 @@ class Plan:
         Fraction of all steps after which the prior goes to where the rows then are; 0 leaves it
         to the gradients alone, which may never catch up with a latent space that the low weight of
         the KL term let grow.
-    finish : bool
-        Let the prior take its last step by itself, from draws of the posteriors.
     cycle : bool
-        Rate rising and falling over the whole run (one-cycle), or constant.
+        Rate rising and falling over the whole run (one-cycle), after which the prior takes its last
+        step; or constant.
     averaging : bool
         Leave in the model an average of the weights over the last tenth of all steps, which does
         as much for them as a falling rate, without an end in sight.
@@ -88,7 +87,6 @@ class Plan:
     input_noise: float = 0.0
     tied: float = 0.0
     settle: float = 0.0
-    finish: bool = False
     cycle: bool = True
     averaging: bool = False
     dtype: torch.dtype = torch.float32
@@ -178,7 +176,7 @@ def train(
         model.autocast = None
     run.restore_best()
     optimizer.swap_average()
-    if run.records and (plan.finish or (plan.cycle and model.prior.needs_finish)):
+    if run.records and plan.cycle and objective.n_draws and model.prior.finishes(len(rows)):
         run.finish()
     return to_history(run.records)
 
@@ -413,15 +411,13 @@ class _Run:
     @torch.no_grad()
     def finish(self) -> None:
         """Fit the prior to draws of q(z given x), of all rows or of many, several of each if few."""
-        if self.objective.n_draws == 0:
-            return
-        some = self.rows.some(FINISH_ROWS)
-        shape = (max(1, FINISH_DRAWS // len(some.x)), len(some.x), self.model.latent_dim)
+        most = max(1, min(FINISH_DRAWS, FINISH_NUMBERS // self.model.latent_dim))
+        some = self.rows.some(most)
+        shape = (max(1, most // len(some.x)), len(some.x), self.model.latent_dim)
         noise = torch.randn(shape, generator=self.generator, dtype=self.rows.dtype, device=self.rows.device)
         self.model.eval()
         z = self.model.encode(some.x, some.complete).rsample(noise)
-        parts = [None if part is None else part.repeat(len(z)) for part in (some.weight, some.y)]
-        self.model.prior.finish(z.flatten(0, 1), *parts)
+        self.model.prior.finish(z, some.weight, some.y)
 
     @torch.no_grad()
     def untie(self) -> None:

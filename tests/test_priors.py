@@ -330,7 +330,7 @@ def test_counts_are_checked(spec, name):
 
 
 def test_the_covariance_type_is_checked():
-    with pytest.raises(ValueError, match="Got covariance_type='tied'; expected 'diag' or 'full'"):
+    with pytest.raises(ValueError, match="Got covariance_type='tied'; expected one of"):
         build(Mixture(2, covariance_type="tied"))
 
 
@@ -636,7 +636,7 @@ def test_the_mixture_leaves_no_mass_far_from_all_rows():
     side = torch.where(torch.rand((3000, 1), generator=generator) < 0.3, -2.0, 2.0)
     z = torch.randn((3000, 2), generator=generator) * 0.5 + torch.cat((side, torch.zeros_like(side)), 1)
     before = prior.log_prob(z).mean()
-    prior.finish(z)
+    prior.finish(z[None])
     assert prior.log_prob(z).mean() > before
     drawn = prior.sample(4000, generator)
     assert drawn.abs().max() < 6
@@ -649,7 +649,7 @@ def test_the_last_step_finds_the_covariance_of_a_mode():
     covariance = np.array([[2.0, 1.2, 0.0], [1.2, 1.0, -0.3], [0.0, -0.3, 0.5]])
     z = rng.multivariate_normal([1.0, -2.0, 0.0], covariance, 4000)
     prior = Mixture(1, covariance_type="full").build(3).double()
-    prior.finish(torch.tensor(z))
+    prior.finish(torch.tensor(z[None]))
     best = scipy.stats.multivariate_normal.logpdf(z, z.mean(0), np.cov(z.T, bias=True)).mean()
     assert prior.log_prob(torch.tensor(z)).mean().item() == pytest.approx(best, abs=1e-3)
     drawn = prior.sample(40_000, torch.Generator().manual_seed(0)).detach().numpy()
@@ -671,11 +671,42 @@ def test_a_fit_to_few_rows_gives_its_modes_covariances(conditional):
     assert np.isfinite(vae.score_samples(X)).all()
 
 
+@pytest.mark.parametrize(
+    ("kind", "n_rows", "wish"), [("auto", 80, True), ("auto", 79, False), ("diag", 800, False)]
+)
+def test_covariances_need_forty_rows_a_mode(kind, n_rows, wish):
+    prior = Mixture(2, kind).build(3)
+    z = torch.randn((5, n_rows, 3), generator=torch.Generator().manual_seed(0))  # draws are no rows
+    assert prior.finishes(n_rows) == (n_rows >= 80)
+    classes = by_class(Mixture(2, kind), [0.5, 0.5], 3)
+    before = [model.means.clone() for model in classes.models]
+    classes.finish(torch.cat((z, z[:, :30]), 1), None, (torch.arange(n_rows + 30) >= n_rows).long())
+    assert getattr(classes.models[0], "is_full", False) == wish
+    assert torch.equal(classes.models[0].means, before[0]) == (n_rows < 80)
+    assert torch.equal(classes.models[1].means, before[1])
+
+
+def test_modes_of_many_components_get_no_covariances_unasked():
+    assert not hasattr(Mixture(2).build(65), "lower")
+    assert hasattr(Mixture(2, "full").build(65), "lower")
+
+
+def test_a_full_mixture_takes_rows_in_parts(monkeypatch):
+    z = torch.randn((2, 90, 3), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    priors = [Mixture(2, "full").build(3).double() for _ in range(2)]
+    priors[1].load_state_dict(priors[0].state_dict())
+    priors[0].finish(z)
+    whole = priors[0].log_prob(z)
+    monkeypatch.setattr("skvae.priors.NUMBERS_AT_ONCE", 50)
+    priors[1].finish(z)
+    torch.testing.assert_close(priors[1].log_prob(z), whole)
+
+
 def test_one_row_a_mode_leaves_a_density():
     z = torch.randn((6, 4), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     prior = Mixture(5, covariance_type="full").build(4).double()
-    prior.finish(z)
-    prior.finish(torch.cat((z, z)))
+    prior.finish(z[None])
+    prior.finish(torch.stack((z, z)))
     assert torch.isfinite(prior.log_prob(z)).all()
     assert torch.isfinite(prior.sample(100, torch.Generator().manual_seed(0))).all()
 
@@ -685,7 +716,7 @@ def test_rounding_spoils_no_mode_far_from_zero():
     z = 3e4 + torch.randn((500, 4), generator=generator)  # float32: squares are known to some 64
     prior = Mixture(3, covariance_type="full").build(4)
     prior.start(z, generator)
-    prior.finish(z)
+    prior.finish(z[None])
     assert all(torch.isfinite(part).all() for part in (prior.lower, prior.log_stds, prior.means))
     assert torch.isfinite(prior.sample(100, generator)).all()
 
@@ -695,12 +726,12 @@ def test_the_last_step_heeds_weights_and_classes():
     z = z + 0.1 * torch.randn(z.shape, generator=torch.Generator().manual_seed(0))
     weight = torch.cat((torch.full((600,), 3.0), torch.ones(600)))
     prior = Mixture(2).build(1)
-    prior.finish(z, weight)
+    prior.finish(z[None], weight)
     drawn = prior.sample(4000, torch.Generator().manual_seed(1))
     assert (drawn < 0).double().mean().item() == pytest.approx(0.75, abs=0.04)
     y = torch.arange(2).repeat_interleave(600)
     classes = by_class(Mixture(2), [0.5, 0.5], 1)
-    classes.finish(z, None, y)
+    classes.finish(z[None], None, y)
     for code, sign in ((0, -1.0), (1, 1.0)):
         drawn = classes.sample(200, torch.Generator().manual_seed(2), torch.full((200,), code))
         assert (sign * drawn > 1).all()

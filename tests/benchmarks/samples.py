@@ -119,7 +119,7 @@ def classes(name, options, judge, data, likelihood):
     n, y = options.samples, np.arange(options.samples) % 10
     print(f"\n{name}, {likelihood}, conditional, {n} samples{'judge':>8}{'5-NN on test images':>22}")
     print(f"{'wished on MNIST':>20}{0.97:10.3f}{0.93:10.3f}")
-    for covariance_type in ("diag", "full"):
+    for covariance_type in ("auto", "diag"):
         model = fit(options, likelihood, train, y_train, prior=Mixture(covariance_type=covariance_type))
         for kind, noise in KINDS.items():
             X = model.sample(n, y=y, noise=noise, random_state=0)
