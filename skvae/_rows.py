@@ -145,6 +145,10 @@ class Rows:
         """Return a `Batch` of about `n_rows` rows evenly spaced, of fewer where rows are long."""
         return self._batch(_evenly(len(self), self.x.shape[1], n_rows))
 
+    def many(self, n_rows: int) -> Iterator[Batch]:
+        """Yield each `Batch` of about `n_rows` rows evenly spaced, a bounded number of values at a time."""
+        yield from map(self._batch, _many(len(self), self.x.shape[1], n_rows))
+
     def _batch(self, index: Any) -> Batch:
         x, weight, y = _take((self.x, self.weight, self.y), index)
         return Batch(x, weight, y, self.complete)
@@ -204,6 +208,11 @@ class StreamedRows:
         """Return a `Batch` of about `n_rows` rows evenly spaced, of fewer where rows are long."""
         return self._batch(self._read(_evenly(len(self), self.X.shape[1], n_rows)))
 
+    def many(self, n_rows: int) -> Iterator[Batch]:
+        """Yield each `Batch` of about `n_rows` rows evenly spaced, a bounded number of values at a time."""
+        for part in _many(len(self), self.X.shape[1], n_rows):
+            yield self._batch(self._read(part))
+
     def _read(self, index: Any) -> tuple[Any, ...]:
         x = self.X[index if self.index is None else self.index[index]]
         x = self.likelihood.standardize(torch.tensor(x, dtype=torch.float64))
@@ -225,3 +234,9 @@ def _join(old: Any, new: Any) -> Any:
 
 def _evenly(n_all: int, n_features: int, n_rows: int) -> slice:
     return slice(None, None, max(1, n_all // n_rows, n_all * n_features // SOME_VALUES))
+
+
+def _many(n_all: int, n_features: int, n_rows: int) -> list[slice]:
+    step = max(1, n_all // n_rows)
+    length = step * max(1, SOME_VALUES // n_features)
+    return [slice(start, start + length, step) for start in range(0, n_all, length)]

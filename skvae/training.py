@@ -96,6 +96,11 @@ class Plan:
     tol: float = 0.0
     verbose: int = 0
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether this is a run of its own, from start to end, whose objective soon stays the same."""
+        return self.cycle and self.settle > 0 and self.kl_warmup <= 0.3
+
     def rate(self, progress: float) -> float:
         """Learning rate when `progress` (0 to 1) of the run is done: a line up, a cosine down.
 
@@ -412,12 +417,20 @@ class _Run:
     def finish(self) -> None:
         """Fit the prior to draws of q(z given x), of all rows or of many, several of each if few."""
         most = max(1, min(FINISH_DRAWS, FINISH_NUMBERS // self.model.latent_dim))
-        some = self.rows.some(most)
-        shape = (max(1, most // len(some.x)), len(some.x), self.model.latent_dim)
-        noise = torch.randn(shape, generator=self.generator, dtype=self.rows.dtype, device=self.rows.device)
+        n_draws = max(1, most // len(self.rows))
         self.model.eval()
-        z = self.model.encode(some.x, some.complete).rsample(noise)
-        self.model.prior.finish(z, some.weight, some.y)
+        parts: list[Any] = []
+        for batch in self.rows.many(most):
+            shape = (n_draws, len(batch.x), self.model.latent_dim)
+            noise = torch.randn(
+                shape, generator=self.generator, dtype=self.rows.dtype, device=self.rows.device
+            )
+            z = self.model.encode(batch.x, batch.complete).rsample(noise)
+            parts.append((z, batch.weight, batch.y))
+        draws, *others = zip(*parts, strict=True)
+        self.model.prior.finish(
+            torch.cat(draws, 1), *(None if part[0] is None else torch.cat(part) for part in others)
+        )
 
     @torch.no_grad()
     def untie(self) -> None:

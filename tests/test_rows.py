@@ -93,3 +93,11 @@ def test_some_of_long_rows_are_few(mapped, small_files, monkeypatch):
     for rows in both(mapped):
         assert len(rows.some(4000).x) == 500
         assert len(rows.some(100).x) == 100
+        for n_rows in (4000, 100):
+            many = list(rows.many(n_rows))
+            torch.testing.assert_close(
+                torch.cat([batch.x for batch in many]),
+                torch.cat([b.x for _, b in rows.chunks(999)])[:: 5000 // n_rows],
+                equal_nan=True,
+            )
+            assert max(batch.x.numel() for batch in many) <= 3 * 500
