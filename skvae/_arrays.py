@@ -134,6 +134,11 @@ def moments(
     return mean, std
 
 
+def has_holes(X: Array) -> bool:
+    """Return whether a cell of X is missing."""
+    return any(np.isnan(X[rows]).any() for rows in row_chunks(*X.shape))
+
+
 def are_dependent(X: Array, n_rows: int = 10_000, n_columns: int = 256) -> bool:
     """Whether two of the first columns are correlated beyond doubt, seen on some rows. NaN is left out."""
     X = np.asarray(X[:: max(1, len(X) // n_rows), :n_columns], dtype=np.float64)

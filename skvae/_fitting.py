@@ -13,9 +13,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.multiclass import check_classification_targets
 from torch import nn
 
-from ._arrays import Container, are_dependent, choose_rows, merge_rows, split_rows, torch_dtype
+from ._arrays import Container, are_dependent, choose_rows, has_holes, merge_rows, split_rows, torch_dtype
 from ._compat import EpochCallbacks, callback_state
 from ._defaults import choose_networks, choose_plan, choose_threads
+from ._observation import ObservationModel
 from ._random import draw_seed, global_seed, make_generator
 from ._reading import read_classes, read_training, read_validation
 from ._rows import AnyRows, Data, load_rows
@@ -39,6 +40,7 @@ STRUCTURE = (  # what a fit that goes on cannot change
     "conditional",
 )
 ACTIVE = 0.01  # variance over rows of the posterior mean of a component in use
+FAST = 0.1  # share of its whole fall by which a loss that is not done falls near the peak of the rate
 ORDER_ROWS = 10_000  # about so many rows tell the order of the components
 
 
@@ -136,6 +138,8 @@ def build_model(vae: Any, data: Data, amount: float, held_out: bool) -> None:
     encoder, decoder = vae.encoder or default[0], vae.decoder or default[1]
     with global_seed(vae._seed):
         observation = vae.likelihood_.build(data.X, data.weight)
+        if isinstance(observation, ObservationModel):
+            observation.show_holes(has_holes(data.X))
         n_in, n_out, k = observation.in_features, observation.out_features, vae.n_components
         encoder = build_network(encoder, "encoder", n_in, 2 * k)
         decoder = build_network(decoder, "decoder", k, n_out)
@@ -205,6 +209,9 @@ def train_model(vae: Any, data: Data, validation: Data | None, passing: bool, sh
     set_history(vae, before, history)
     if not vae.n_active_components_ and not passing and are_dependent(data.X):
         warn_of_collapse(vae.beta)
+    losses = history["loss"]
+    if vae.max_iter != "auto" and plan.is_whole and len(losses) == plan.epochs and falls_fast(losses):
+        warn_of_haste(plan.epochs)
     callbacks.end()
 
 
@@ -268,6 +275,29 @@ def attributes_now(vae: Any, model: VAE, rows: AnyRows) -> dict[str, Any]:
     model.autocast = None
     take_over(moment, model, rows)
     return {key: value for key, value in vars(moment).items() if key not in vae.get_params()}
+
+
+def falls_fast(losses: list[float]) -> bool:
+    """Tell whether the loss still fell by a tenth of all its way between 25 and 45 % of the epochs.
+
+    There the learning rate is near its peak, so a loss that is done hovers; later it falls because
+    the rate does, however long the run.
+    """
+    n = len(losses)
+    if n < 4 or not losses[-1] < losses[0]:
+        return False
+    early, late = (np.mean(losses[start * n // 10 : 1 + (start + 1) * n // 10]) for start in (2, 4))
+    return bool(early - late > FAST * (losses[0] - losses[-1]))
+
+
+def warn_of_haste(epochs: int) -> None:
+    """Say that there were too few epochs."""
+    warnings.warn(
+        f"The loss was still falling fast when the learning rate began to sink: max_iter={epochs} is few for "
+        "these rows. Raise it, or leave it at 'auto'.",
+        ConvergenceWarning,
+        stacklevel=2,
+    )
 
 
 def warn_of_collapse(beta: float) -> None:

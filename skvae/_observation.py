@@ -66,7 +66,15 @@ class ObservationModel(nn.Module):
         How a cell becomes what the encoder sees.
     n_params : int, default=1
         Decoder outputs per column.
+
+    Attributes
+    ----------
+    shows_holes : bool
+        Whether the encoder is told which cells are missing, by as many values again: 1 where one is.
+        Otherwise a hole is the average to it.
     """
+
+    shows_holes: bool = False
 
     location: torch.Tensor
     scale: torch.Tensor
@@ -108,12 +116,16 @@ class ObservationModel(nn.Module):
     @property
     def in_features(self) -> int:
         """Number of values per row that the encoder sees."""
-        return self.location.numel()
+        return self.location.numel() + self.n_features * self.shows_holes
 
     @property
     def out_features(self) -> int:
         """Number of values per row that the decoder gives."""
         return self.n_params * self.n_features
+
+    def show_holes(self, shows_holes: bool) -> None:
+        """Set `shows_holes`; levels side by side show their holes anyway. Before networks are built."""
+        self.shows_holes = shows_holes and self.feature_kind != "one_hot"
 
     def standardize(self, x: torch.Tensor) -> torch.Tensor:
         """Turn rows in the units of the data into what the other methods take. NaN stays NaN."""
@@ -137,14 +149,19 @@ class ObservationModel(nn.Module):
         if self.feature_kind == "one_hot":
             levels = torch.arange(self.n_params, dtype=x.dtype, device=x.device)
             filled = (filled.unsqueeze(-2) == levels[:, None]).to(x.dtype)
-            seen = None if seen is None else seen.unsqueeze(-2)
         elif self.feature_kind == "log1p":
             filled = torch.log1p(filled)
         if not self.likelihood.standardized:
             filled = (filled - self.location) / self.scale
         if self.has_constant_columns:
             filled = filled * self.visible
-        return (filled if seen is None else torch.where(seen, filled, 0.0)).flatten(1)
+        if seen is not None:
+            filled = torch.where(seen.unsqueeze(-2) if filled.ndim > x.ndim else seen, filled, 0.0)
+        filled = filled.flatten(1)
+        if not self.shows_holes:
+            return filled
+        holes = torch.zeros_like(x) if seen is None else (~seen).to(x.dtype)
+        return torch.cat((filled, holes), 1)
 
     def log_prob(self, x: torch.Tensor, output: torch.Tensor, complete: bool = False) -> torch.Tensor:
         """Return log p of each cell in nats, in the units of the data, shape (..., B, n_features).

@@ -29,6 +29,7 @@ from ._typing import Array, RandomState, Rows, Table
 from ._validation import refuse_classes, resolve_estimator
 from .columns import is_frame, is_table
 from .likelihoods import Mixed
+from .objectives import IWAE
 from .transformer import VAETransformer
 
 __all__ = ["VAEImputer"]
@@ -46,7 +47,8 @@ class VAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     ----------
     estimator : VAETransformer, FrozenEstimator or None, default=None
         The model of the rows; `fit` trains a clone. None:
-        ``VAETransformer(weight_decay=1 / n_samples)``, with networks freer than usual, and for a
+        ``VAETransformer(objective=IWAE(), weight_decay=1 / n_samples)``, with networks freer than
+        usual, trained as Mattei and Frellsen (2019), MIWAE, arXiv:1812.02633, and for a
         table with columns of other than numbers ``VAETransformer()``. A fitted one in
         `sklearn.frozen.FrozenEstimator` is used as it is, and no column is dropped that it knows.
     missing_values : number, str, NaN, None or pandas.NA, default=NaN
@@ -284,7 +286,7 @@ def default_estimator(X: Any) -> VAETransformer:
     """Return the model that ranked best for rows as those of X."""
     if is_table(X):
         return VAETransformer()
-    return VAETransformer(weight_decay=1 / len(X))
+    return VAETransformer(objective=IWAE(), weight_decay=1 / len(X))
 
 
 def _holds_numbers(X: Any) -> Array:

@@ -299,7 +299,7 @@ class _MixtureModel(PriorModel):
             self.means.copy_(torch.where(used, mean, self.means))
             self.logits.copy_(torch.where(used[:, 0], torch.log(n[:, 0] / total), UNUSED))
 
-    def _parts(self, rows: torch.Tensor) -> Sequence[torch.Tensor]:
+    def _parts(self, rows: torch.Tensor) -> Any:
         """Split rows into parts whose squares take bounded memory."""
         return rows.split(NUMBERS_AT_ONCE // self.means.shape[1])
 
@@ -381,7 +381,7 @@ class _FullMixtureModel(_MixtureModel):
         loose = torch.linalg.solve_triangular(self._unit()[mode], white, upper=False, unitriangular=True)
         return super()._scale(loose.squeeze(-1), mode)
 
-    def _parts(self, rows: torch.Tensor) -> Sequence[torch.Tensor]:
+    def _parts(self, rows: torch.Tensor) -> Any:
         return rows.split(max(1, NUMBERS_AT_ONCE // self.means.shape[1] ** 2))
 
     @staticmethod

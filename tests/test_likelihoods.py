@@ -436,6 +436,23 @@ def test_missing_cells_look_average_to_the_encoder(spec):
 
 
 @contract
+def test_the_encoder_can_be_told_of_holes(spec):
+    model, x, _ = make(spec)
+    plain, n = model.features(x), model.in_features
+    holed, holes = with_holes(x)
+    model.show_holes(True)
+    if model.feature_kind == "one_hot":  # a hole is no level at all
+        assert model.in_features == n
+        return
+    assert model.in_features == n + model.n_features
+    assert torch.equal(model.features(holed)[:, n:], holes.to(x.dtype))
+    for complete in (False, True):
+        features = model.features(x, complete=complete)
+        assert torch.equal(features[:, :n], plain)
+        assert not features[:, n:].any()
+
+
+@contract
 def test_build_ignores_missing_cells(spec):
     X = data(spec)
     holed = X.copy()

@@ -21,7 +21,7 @@ from torch import nn
 
 from skvae import VAETransformer
 from skvae.likelihoods import Bernoulli, Gaussian
-from skvae.networks import MLP
+from skvae.networks import MLP, Conv
 
 
 def small(n_components=3, **params):
@@ -1130,3 +1130,27 @@ def test_tables_keep_an_index_of_any_labels():
     Z = pd.DataFrame(vae.transform(table), index=table.index + 100)
     assert not vae.inverse_transform(Z).isna().to_numpy().any()
     assert vae.inverse_transform(Z).index.equals(Z.index)
+
+
+# -- holes ----------------------------------------------------------------------------------------
+
+
+def test_the_encoder_sees_holes_where_training_rows_have_some():
+    X = np.random.default_rng(0).normal(size=(60, 4))
+    vae = VAETransformer(2, max_iter=20, random_state=0)
+    assert vae.fit(X).module_.likelihood.in_features == 4
+    average = np.where(np.arange(4) == 1, X.mean(0), X)
+    hole = np.where(np.arange(4) == 1, np.nan, X)
+    np.testing.assert_allclose(vae.transform(hole), vae.transform(average), rtol=1e-9)
+    X[:20, 1] = np.nan
+    assert vae.fit(X).module_.likelihood.in_features == 8
+    average[:, 1] = np.nanmean(X[:, 1])
+    assert abs(vae.transform(hole) - vae.transform(average)).max() > 0.01
+
+
+def test_convolutions_see_holes_as_one_more_image():
+    X = np.random.default_rng(0).normal(size=(30, 16))
+    X[::3, 5] = np.nan
+    conv = Conv((1, 4, 4), (2,), ())
+    vae = VAETransformer(2, encoder=conv, decoder=conv, max_iter=3, random_state=0).fit(X)
+    assert vae.transform(X).shape == (30, 2)
