@@ -1105,6 +1105,29 @@ def test_components_in_use(diabetes):
     assert vae.n_active_components_ == (spread > 0.01).sum() > 0
 
 
+def test_haste_is_told(diabetes):
+    vae = VAETransformer(4, random_state=0)
+    with pytest.warns(ConvergenceWarning, match="max_iter=10 is few for these rows"):
+        vae.set_params(max_iter=10).fit(diabetes)
+
+
+@pytest.mark.filterwarnings("error::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("max_iter", ["auto", 400, 3])  # three epochs tell nothing
+def test_no_haste_is_told_without_need(diabetes, max_iter):
+    vae = VAETransformer(4, random_state=0, max_iter=max_iter).fit(diabetes)
+    vae.partial_fit(diabetes)
+
+
+@pytest.mark.filterwarnings("error::sklearn.exceptions.ConvergenceWarning")
+def test_no_haste_is_told_of_a_fit_that_stopped_or_goes_on(diabetes):
+    VAETransformer(4, random_state=0, max_iter=10, early_stopping=True, n_iter_no_change=1, tol=1e9).fit(
+        diabetes
+    )
+    vae = VAETransformer(4, random_state=0, max_iter=3, warm_start=True).fit(diabetes)
+    vae.set_params(max_iter=13).fit(diabetes)
+
+
+@pytest.mark.filterwarnings("ignore:The loss was still falling")
 def test_collapse_is_told_where_columns_depend(diabetes):
     with pytest.warns(ConvergenceWarning, match="beta=1000.0 is far too high"):
         vae = small(3, beta=1000.0, kl_warmup=0.0, max_iter=100).fit(diabetes)
