@@ -47,9 +47,8 @@ class VAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     ----------
     estimator : VAETransformer, FrozenEstimator or None, default=None
         The model of the rows; `fit` trains a clone. None:
-        ``VAETransformer(objective=IWAE(), weight_decay=1 / n_samples)``, with networks freer than
-        usual, trained as Mattei and Frellsen (2019), MIWAE, arXiv:1812.02633, and for a
-        table with columns of other than numbers ``VAETransformer()``. A fitted one in
+        ``VAETransformer(objective=IWAE())``, as Mattei and Frellsen (2019), MIWAE, arXiv:1812.02633,
+        and for numbers alone with ``weight_decay=1 / n_samples``: networks freer than usual. A fitted one in
         `sklearn.frozen.FrozenEstimator` is used as it is, and no column is dropped that it knows.
     missing_values : number, str, NaN, None or pandas.NA, default=NaN
         What marks a missing cell. NaN, None and pandas.NA all stand for whatever the table's
@@ -285,7 +284,7 @@ class VAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
 def default_estimator(X: Any) -> VAETransformer:
     """Return the model that ranked best for rows as those of X."""
     if is_table(X):
-        return VAETransformer()
+        return VAETransformer(objective=IWAE())
     return VAETransformer(objective=IWAE(), weight_decay=1 / len(X))
 
 
