@@ -4,17 +4,17 @@ A `Prior` is a specification; its `build` returns a `PriorModel`, the module tha
 """
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from numbers import Integral
 from typing import Any, ClassVar, Literal
 
 import torch
-from sklearn.base import BaseEstimator
 from torch import nn
 from torch.autograd.function import once_differentiable
 
 from ._flow import Coupling
+from ._mixture import MIN_LOG_STD, MixtureLogProb
+from ._prior import Prior, PriorModel
 
 __all__ = ["ByClass", "Flow", "Mixture", "Prior", "PriorModel", "StandardNormal", "VampPrior", "by_class"]
 
@@ -26,130 +26,6 @@ NUMBERS_AT_ONCE = 2**22
 EM_LEAST = 2.0  # rows of a mode in use
 EM_FLOOR = 1e-3  # least variance of a mode, of the variance of all rows
 UNUSED = -30.0  # log-weight of a mode that no row is near
-MIN_LOG_STD = -4.0  # narrower modes lose digits in float32
-
-
-class Prior(BaseEstimator, ABC):
-    """Specification of p(z).
-
-    Attributes
-    ----------
-    name : str
-        What users type as ``prior=``.
-    """
-
-    name: str
-
-    @abstractmethod
-    def build(self, latent_dim: int, encode: Any = None, rows: Any = None) -> "PriorModel":
-        """Return the `PriorModel` over `latent_dim` dimensions.
-
-        Weights start from torch's global generator, as those of modules do.
-
-        Parameters
-        ----------
-        latent_dim : int
-        encode : callable or None, default=None
-            Maps what the encoder sees, shape (B, in_features), to its `Posterior`. The encoder in
-            it belongs to the `VAE`; a prior refers to it and trains it along.
-        rows : callable or None, default=None
-            ``rows(n)`` returns what the encoder sees of n distinct training rows, or of all of
-            them if there are fewer, shape (n, in_features).
-
-        Returns
-        -------
-        model : PriorModel
-        """
-
-
-class PriorModel(nn.Module, ABC):
-    """A density over latent vectors.
-
-    Rows may have classes, codes y from 0 on. A prior that knows no classes is p(z given y) = p(z),
-    so it takes y and leaves it aside.
-    """
-
-    @abstractmethod
-    def log_prob(self, z: torch.Tensor, y: torch.Tensor | None = None) -> torch.Tensor:
-        """Return the log-density of latent vectors.
-
-        Parameters
-        ----------
-        z : Tensor of shape (..., latent_dim)
-        y : Tensor of int, shape (B,), default=None
-            Classes, where z has shape (..., B, latent_dim). None means any: log p(z).
-
-        Returns
-        -------
-        log_prob : Tensor of shape (...)
-            Nats.
-        """
-
-    @abstractmethod
-    def sample(
-        self, n_samples: int, generator: torch.Generator, y: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """Draw latent vectors.
-
-        Parameters
-        ----------
-        n_samples : int
-        generator : torch.Generator
-            The only source of chance.
-        y : Tensor of int, shape (n_samples,), default=None
-            Their classes. None means any.
-
-        Returns
-        -------
-        z : Tensor of shape (n_samples, latent_dim)
-        """
-
-    @abstractmethod
-    def kl_from(self, posterior: Any, y: torch.Tensor | None = None) -> torch.Tensor | None:
-        """Return KL(q || p) in closed form, or None if there is none.
-
-        Parameters
-        ----------
-        posterior : Posterior
-            q(z given x) of B rows.
-        y : Tensor of int, shape (B,), default=None
-            Their classes.
-
-        Returns
-        -------
-        kl : Tensor of shape (B,) or None
-        """
-
-    def start(self, z: torch.Tensor, generator: torch.Generator, y: torch.Tensor | None = None) -> None:
-        """Go to where the rows are; by default stay.
-
-        Parameters
-        ----------
-        z : Tensor of shape (N, latent_dim)
-            Draws from the posteriors of random training rows. Their means alone would make a
-            component look narrow that the encoder does not use.
-        generator : torch.Generator
-        y : Tensor of int, shape (N,), default=None
-        """
-        return
-
-    def finishes(self, n_rows: int) -> bool:
-        """Tell whether `finish` does anything for a number of training rows; by default it does not."""
-        return False
-
-    def finish(
-        self, z: torch.Tensor, weight: torch.Tensor | None = None, y: torch.Tensor | None = None
-    ) -> None:
-        """Take the last step by other means than gradients.
-
-        Parameters
-        ----------
-        z : Tensor of shape (S, N, latent_dim)
-            S draws from the posterior of each of N training rows.
-        weight : Tensor of shape (N,), default=None
-        y : Tensor of int, shape (N,), default=None
-        """
-        return
 
 
 class StandardNormal(Prior):
@@ -247,7 +123,7 @@ class _MixtureModel(PriorModel):
         self.means, self.log_stds, self.logits = means, log_stds, logits
 
     def log_prob(self, z: torch.Tensor, y: torch.Tensor | None = None) -> torch.Tensor:
-        return _MixtureLogProb.apply(z, self.means, self.log_stds, self.logits)
+        return MixtureLogProb.apply(z, self.means, self.log_stds, self.logits)
 
     def sample(
         self, n_samples: int, generator: torch.Generator, y: torch.Tensor | None = None
@@ -424,49 +300,6 @@ class _FullMixtureModel(_MixtureModel):
         super().start(z, generator)
         self.lower.zero_()
         self.is_full = False
-
-
-class _MixtureLogProb(torch.autograd.Function):
-    """Log-density of a mixture of diagonal Gaussians by few kernels.
-
-    The logarithms of all weighted modes are one product, of [z, z^2] and a matrix of the modes'
-    scaled means and precisions, so that no tensor of shape (..., n_modes, K) is made.
-    """
-
-    apply: ClassVar[Callable[..., torch.Tensor]]  # torch has not annotated it
-
-    @staticmethod
-    def forward(ctx: Any, z: torch.Tensor, means: Any, log_stds: Any, logits: Any) -> Any:
-        bounded = log_stds.clamp(min=MIN_LOG_STD)
-        precision = torch.exp(-2 * bounded)
-        scaled = means * precision
-        weights = torch.log_softmax(logits, 0)
-        constant = weights - (bounded + 0.5 * (means * scaled + LOG_2PI)).sum(-1)
-        flat = z.reshape(-1, z.shape[-1])
-        powers = torch.cat((flat, flat.square()), 1)
-        factors = torch.cat((scaled, -0.5 * precision), 1)
-        joint = torch.addmm(constant, powers, factors.t())
-        log_shares = torch.log_softmax(joint, 1)  # half the time of logsumexp
-        log_prob = (joint.amax(1) - log_shares.amax(1)).view(z.shape[:-1])
-        ctx.save_for_backward(powers, factors, log_shares.exp_(), means, log_stds, precision, weights)
-        return log_prob
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Any) -> Any:
-        powers, factors, shares, means, log_stds, precision, weights = ctx.saved_tensors
-        shares = shares * grad.reshape(-1, 1)
-        z = powers[:, : means.shape[1]]
-        first, second = (shares @ factors).chunk(2, 1)
-        grad_z = torch.addcmul(first, z, second, value=2).view(*grad.shape, -1)
-        mass = shares.sum(0)[:, None]
-        first, second = (shares.t() @ powers).chunk(2, 1)
-        centred = torch.addcmul(first, mass, means, value=-1)  # sum of shares * (z - mean)
-        grad_means = precision * centred
-        squares = second - means * (first + centred)  # sum of shares * (z - mean)^2
-        grad_log_stds = (precision * squares - mass) * (log_stds >= MIN_LOG_STD)
-        mass = mass.squeeze(1)
-        return grad_z, grad_means, grad_log_stds, mass - weights.exp() * mass.sum()
 
 
 class VampPrior(Prior):

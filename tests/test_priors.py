@@ -19,6 +19,7 @@ from torch.distributions import Independent, Normal, kl_divergence
 from skvae import VAETransformer, priors
 from skvae._arrays import split_rows
 from skvae._flow import BOUND, N_PARAMS, spline
+from skvae._mixture import MixtureLogProb
 from skvae._random import global_seed
 from skvae.model import Posterior, posterior_of
 from skvae.priors import (
@@ -30,7 +31,6 @@ from skvae.priors import (
     PriorModel,
     StandardNormal,
     VampPrior,
-    _MixtureLogProb,
     by_class,
 )
 
@@ -558,11 +558,11 @@ def test_gradients_of_a_mixture_against_differences():
     with torch.no_grad():
         z[0, :3] = means + 0.01 * z[0, :3]  # near each of the modes
     z.requires_grad_()
-    assert torch.autograd.gradcheck(_MixtureLogProb.apply, (z, means, log_stds, logits))
-    (gradient,) = torch.autograd.grad(_MixtureLogProb.apply(z, means, log_stds, logits).sum(), log_stds)
+    assert torch.autograd.gradcheck(MixtureLogProb.apply, (z, means, log_stds, logits))
+    (gradient,) = torch.autograd.grad(MixtureLogProb.apply(z, means, log_stds, logits).sum(), log_stds)
     assert gradient[1, 0] == 0  # below the bound
     bounded = log_stds.clamp(min=MIN_LOG_STD)
-    got = _MixtureLogProb.apply(z, means, log_stds, logits).detach()
+    got = MixtureLogProb.apply(z, means, log_stds, logits).detach()
     np.testing.assert_allclose(got, gaussians(means, bounded, logits, z.detach().numpy()), rtol=1e-9)
     assert (gradient != 0).sum() == 5
 
@@ -573,7 +573,7 @@ def test_a_mixture_of_single_precision_far_out(size):
     z = size * torch.tensor([[1.0, 0], [-1, 0], [0, 1], [0.6, -0.8]], dtype=torch.float32)
     want = gaussians(means, log_stds.clamp(min=MIN_LOG_STD), logits, z.double().numpy())
     single = [values.float().requires_grad_() for values in (z, means, log_stds, logits)]
-    got = _MixtureLogProb.apply(*single)
+    got = MixtureLogProb.apply(*single)
     assert got.dtype == torch.float32
     np.testing.assert_allclose(got.detach(), want, rtol=1e-5, atol=1e-4)
     for gradient in torch.autograd.grad(got.sum(), single):
