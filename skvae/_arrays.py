@@ -212,6 +212,12 @@ def torch_dtype(dtype: npt.DTypeLike) -> torch.dtype:
     return torch.from_numpy(np.empty(0, dtype)).dtype
 
 
+def as_tensor(X: Array, view: bool = False) -> torch.Tensor:
+    """Return a tensor of an array, whatever its strides: a copy, or on request a view if torch can."""
+    fits = X.flags.writeable and all(step >= 0 and step % X.itemsize == 0 for step in X.strides)
+    return torch.from_numpy(X if view and fits else np.array(X, order="C"))
+
+
 @torch.no_grad()
 def apply_to_rows(
     function: Callable[..., torch.Tensor],
@@ -219,6 +225,7 @@ def apply_to_rows(
     module: nn.Module,
     copies: int = 1,
     y: Array | None = None,
+    view: bool = False,
 ) -> Array:
     """Apply a function of tensors to all rows of X, a bounded number at a time.
 
@@ -233,6 +240,8 @@ def apply_to_rows(
         How many times `function` holds each row.
     y : ndarray of shape (n_rows,) or None
         Second argument of `function`, if not None.
+    view : bool, default=False
+        Promise that `function` leaves its argument as it is, which then may be a view of X.
 
     Returns
     -------
@@ -243,7 +252,7 @@ def apply_to_rows(
     out: Any = None
     with threads():
         for rows in row_chunks(len(X), copies * width):
-            tensors = [torch.tensor(a[rows], device=device) for a in (X, y) if a is not None]
+            tensors = [as_tensor(a[rows], view).to(device) for a in (X, y) if a is not None]
             part = function(*tensors).cpu().numpy()
             if out is None:
                 out = np.empty((len(X), *part.shape[1:]), part.dtype)

@@ -282,6 +282,10 @@ class MixedModel(nn.Module):
         code = torch.where(seen & ~missing & (flag < 2), self.near[cell], nothing)
         return F.embedding_bag(code, self.embedding, mode="sum", padding_idx=nothing)
 
+    def look(self, x: torch.Tensor) -> torch.Tensor:
+        """Return what the encoder sees of rows of values."""
+        return self.features(self.standardize(x))
+
     # -- the chain ------------------------------------------------------------------------------
 
     def _units(self, output: torch.Tensor) -> torch.Tensor:

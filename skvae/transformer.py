@@ -19,7 +19,7 @@ from ._threads import threads
 from ._typing import Array, Builder, Device, RandomState, Rows, Table
 from ._validation import PARAMETER_CONSTRAINTS, check_count
 from .likelihoods import Likelihood
-from .model import VAE
+from .model import VAE, posterior_of
 from .objectives import Objective
 from .priors import Prior
 
@@ -320,10 +320,10 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         module = self._module(rows.dtype)
 
         def encode(x: torch.Tensor) -> torch.Tensor:
-            posterior = module.encode(*_standardize(module, x))
+            posterior = posterior_of(module.encoder, module.likelihood.look(x))
             return torch.stack((posterior.mean, posterior.std), 1)
 
-        encoded = apply_to_rows(encode, rows, module)[:, :, self._order]
+        encoded = apply_to_rows(encode, rows, module, view=True)[:, :, self._order]
         return encoded[:, 0], encoded[:, 1]
 
     def inverse_transform(self, X: Rows) -> Table:

@@ -205,6 +205,21 @@ def test_apply_to_rows_in_bounded_batches(dtype):
     assert len(sizes) > 1
 
 
+@pytest.mark.parametrize("writeable", [True, False])
+def test_apply_to_rows_gives_a_view_on_request(writeable):
+    X = np.random.RandomState(0).randn(50, 3)
+    X.setflags(write=writeable)
+    places = []
+
+    def function(x):
+        places.append(x.data_ptr())
+        return x * 2
+
+    module = torch.nn.Linear(3, 3)
+    np.testing.assert_array_equal(apply_to_rows(function, X, module, view=True), 2 * X)
+    assert (places == [X.ctypes.data]) == writeable
+
+
 def test_apply_to_rows_gives_a_copy():
     X = np.ones((4, 1))
     out = apply_to_rows(lambda x: x.mul_(2), X, torch.nn.Linear(1, 1))

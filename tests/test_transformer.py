@@ -1158,6 +1158,24 @@ def test_tables_keep_an_index_of_any_labels():
 # -- holes ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("likelihood", ["gaussian", "poisson"])
+def test_rows_and_columns_may_come_in_any_memory_layout(likelihood):
+    X = np.random.default_rng(0).poisson(3.0, (40, 4)).astype(float)
+    packed = np.zeros((40, 4), [("value", float), ("flag", np.int8)])["value"]
+    packed[:] = X
+    layouts = [X, X[::-1].copy()[::-1], X[:, ::-1].copy()[:, ::-1], np.asfortranarray(X), packed]
+    fits = [VAETransformer(2, likelihood=likelihood, max_iter=5, random_state=0).fit(A) for A in layouts]
+    for vae, A in zip(fits, layouts, strict=True):
+        for method in ("transform", "score_samples"):
+            np.testing.assert_allclose(getattr(vae, method)(A), getattr(fits[0], method)(X), rtol=1e-7)
+        np.testing.assert_allclose(
+            vae.inverse_transform(vae.transform(A)[::-1])[::-1],
+            fits[0].inverse_transform(fits[0].transform(X)),
+            rtol=1e-7,
+        )
+    np.testing.assert_array_equal(packed, X)
+
+
 def test_the_encoder_sees_holes_where_training_rows_have_some():
     X = np.random.default_rng(0).normal(size=(60, 4))
     vae = VAETransformer(2, max_iter=20, random_state=0)
