@@ -19,7 +19,7 @@ from ._prior import Prior, PriorModel
 __all__ = ["ByClass", "Flow", "Mixture", "Prior", "PriorModel", "StandardNormal", "VampPrior", "by_class"]
 
 LOG_2PI = math.log(2 * math.pi)
-ROWS_PER_MODE = 40  # from which on EM raises the density of other rows too
+ROWS_PER_MODE = 20  # from which on EM raises the density of other rows too
 MOST_FULL = 64  # components up to which modes get covariances unasked: their cost grows with the square
 EM_STEPS = 20
 NUMBERS_AT_ONCE = 2**22
@@ -88,7 +88,7 @@ class Mixture(Prior):
     covariance_type : {"auto", "diag", "full"}, default="auto"
         Whether components are independent within a mode, or each mode has a covariance matrix, as in
         `sklearn.mixture.GaussianMixture`. Training is the same; a last step by EM finds the
-        covariances. "auto" takes it where a mode has 40 rows or more on average and there are at most
+        covariances. "auto" takes it where a mode has 20 rows or more on average and there are at most
         64 components; with fewer rows single ones would be fitted. `partial_fit` has no last step.
     """
 
@@ -157,7 +157,7 @@ class _MixtureModel(PriorModel):
         # rows: that is nothing to the bound, and much to samples. EM does: Dempster, Laird and
         # Rubin (1977), doi:10.1111/j.2517-6161.1977.tb01600.x
         weight = torch.ones_like(z[0, :, 0]) if weight is None else weight
-        weight, z = weight.repeat(len(z)), z.flatten(0, 1)
+        weight, z = weight.repeat(len(z)) / len(z), z.flatten(0, 1)  # all draws of a row count as one row
         floor = EM_FLOOR * z.var(0, correction=0)
         for _ in range(EM_STEPS):
             n: Any = 0.0

@@ -672,18 +672,27 @@ def test_a_fit_to_few_rows_gives_its_modes_covariances(conditional):
 
 
 @pytest.mark.parametrize(
-    ("kind", "n_rows", "wish"), [("auto", 80, True), ("auto", 79, False), ("diag", 800, False)]
+    ("kind", "n_rows", "wish"), [("auto", 40, True), ("auto", 39, False), ("diag", 800, False)]
 )
-def test_covariances_need_forty_rows_a_mode(kind, n_rows, wish):
+def test_covariances_need_twenty_rows_a_mode(kind, n_rows, wish):
     prior = Mixture(2, kind).build(3)
     z = torch.randn((5, n_rows, 3), generator=torch.Generator().manual_seed(0))  # draws are no rows
-    assert prior.finishes(n_rows) == (n_rows >= 80)
+    assert prior.finishes(n_rows) == (n_rows >= 40)
     classes = by_class(Mixture(2, kind), [0.5, 0.5], 3)
     before = [model.means.clone() for model in classes.models]
     classes.finish(torch.cat((z, z[:, :30]), 1), None, (torch.arange(n_rows + 30) >= n_rows).long())
     assert getattr(classes.models[0], "is_full", False) == wish
-    assert torch.equal(classes.models[0].means, before[0]) == (n_rows < 80)
+    assert torch.equal(classes.models[0].means, before[0]) == (n_rows < 40)
     assert torch.equal(classes.models[1].means, before[1])
+
+
+def test_several_draws_of_a_row_count_as_one_row():
+    z = torch.randn((1, 90, 3), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    priors = [Mixture(2, "full").build(3).double() for _ in range(2)]
+    priors[1].load_state_dict(priors[0].state_dict())
+    priors[0].finish(z)
+    priors[1].finish(z.expand(7, -1, -1))
+    torch.testing.assert_close(priors[1].log_prob(z), priors[0].log_prob(z))
 
 
 def test_modes_of_many_components_get_no_covariances_unasked():
