@@ -46,7 +46,15 @@ class PriorModel(nn.Module, ABC):
 
     Rows may have classes, codes y from 0 on. A prior that knows no classes is p(z given y) = p(z),
     so it takes y and leaves it aside.
+
+    Attributes
+    ----------
+    pace : float
+        Times the learning rate of the encoder and decoder: a prior of few parameters must keep up
+        with the latent space, while networks at such a rate may lose their way.
     """
+
+    pace: float = 3.0
 
     @abstractmethod
     def log_prob(self, z: torch.Tensor, y: torch.Tensor | None = None) -> torch.Tensor:

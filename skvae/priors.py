@@ -386,6 +386,8 @@ class Flow(Prior):
 
 
 class _FlowModel(PriorModel):
+    pace = 1.0
+
     def __init__(self, latent_dim: int, couplings: Any) -> None:
         super().__init__()
         self.base = _StandardNormalModel(latent_dim)
@@ -430,6 +432,7 @@ class ByClass(PriorModel):
         if shares.shape != (len(models),) or not (shares > 0).all():
             raise ValueError(f"Got shares={shares.tolist()!r}; expected {len(models)} positive numbers.")
         self.models = nn.ModuleList(models)
+        self.pace = models[0].pace
         self.register_buffer("log_shares", torch.log(shares / shares.sum()))
 
     def log_prob(self, z: torch.Tensor, y: torch.Tensor | None = None) -> torch.Tensor:

@@ -21,7 +21,6 @@ __all__ = ["Plan", "extend_history", "make_optimizer", "to_history", "train"]
 
 Watcher: TypeAlias = Callable[[list[Record]], bool]
 
-PRIOR_RATE = 3.0  # times the rate of the networks: the prior must keep up with the latent space
 RECOVERIES = 3  # how often a fit may return to its last good weights
 CHECK_STEPS = 50  # steps between two looks at whether the loss is still finite
 VALIDATION_ROWS = 4096  # rows evaluated at once
@@ -292,7 +291,11 @@ def make_optimizer(model: VAE, plan: Plan) -> Adam:
     latent = [p for p in model.prior.parameters() if p.requires_grad]
     known = {id(p) for p in (*networks, *latent)}
     rest = [p for p in model.parameters() if p.requires_grad and id(p) not in known]
-    groups = [(matrices, plan.weight_decay, 1.0), ([*vectors, *rest], 0.0, 1.0), (latent, 0.0, PRIOR_RATE)]
+    groups = [
+        (matrices, plan.weight_decay, 1.0),
+        ([*vectors, *rest], 0.0, 1.0),
+        (latent, 0.0, model.prior.pace),
+    ]
     return Adam(groups, plan.averaging)
 
 

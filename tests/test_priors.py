@@ -33,6 +33,7 @@ from skvae.priors import (
     VampPrior,
     by_class,
 )
+from skvae.training import Plan, make_optimizer
 
 IN_FEATURES = 5  # what the encoder of a VampPrior sees
 SHARES = [0.5, 0.2, 0.3]
@@ -684,6 +685,19 @@ def test_covariances_need_twenty_rows_a_mode(kind, n_rows, wish):
     assert getattr(classes.models[0], "is_full", False) == wish
     assert torch.equal(classes.models[0].means, before[0]) == (n_rows < 40)
     assert torch.equal(classes.models[1].means, before[1])
+
+
+@pytest.mark.parametrize(("spec", "pace"), [(Mixture(2), 3.0), (Flow(2, 8), 1.0)])
+def test_networks_of_a_prior_learn_at_the_rate_of_the_others(spec, pace):
+    X, y = np.random.default_rng(0).normal(size=(60, 3)), np.arange(60) % 2
+    for conditional in (False, True):
+        vae = VAETransformer(2, prior=spec, conditional=conditional, max_iter=1, random_state=0).fit(X, y)
+        optimizer = make_optimizer(vae.module_, Plan(1, 60, 1e-3))
+        own = {id(p) for p in vae.module_.prior.parameters()}
+        factors = {
+            factor for part, _, factor in optimizer.groups for i in part if id(optimizer.parameters[i]) in own
+        }
+        assert factors == {pace}
 
 
 def test_several_draws_of_a_row_count_as_one_row():

@@ -25,7 +25,7 @@ from skvae.priors import Flow, Mixture, VampPrior
 
 PUBLISHED = {1: (86.76, 19), 5: (85.54, 22), 50: (84.78, 25)}  # k: test NLL, active units
 PRIORS = {"normal": "normal", "Mixture(10)": Mixture(10), "Mixture(100)": Mixture(100)}
-PRIORS |= {"VampPrior(100)": VampPrior(100), "Flow(2)": Flow(2)}
+PRIORS |= {"VampPrior(100)": VampPrior(100), "Flow(4)": Flow()}
 
 
 def load_static(path, n_train):
