@@ -27,7 +27,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.neighbors import KNeighborsClassifier
 
 from skvae import VAETransformer
-from skvae.likelihoods import Bernoulli
+from skvae.likelihoods import Bernoulli, Gaussian
 from skvae.networks import Conv
 
 parser = argparse.ArgumentParser()
@@ -56,11 +56,10 @@ X, y = (X.reshape(len(X), 784) / 255).astype(np.float32), np.asarray(y, dtype=in
 X_train, X_test, y_train, y_test = train_test_split(X, y, test_size=5000, random_state=0, stratify=y)
 
 # %%
-# Training. Most pixels are near black or white, so a grey value is taken as the probability of a
-# one. With y, the prior learns where each kind of article lies.
-likelihood = Bernoulli(dynamic=True)
+# Training. Shades of grey are measurements, so the likelihood is Gaussian. With y, the prior learns
+# where each kind of article lies.
 vae = VAETransformer(
-    encoder=Conv(), decoder=Conv(), likelihood=likelihood, conditional=True, max_iter=10, random_state=0
+    encoder=Conv(), decoder=Conv(), likelihood=Gaussian(), conditional=True, max_iter=10, random_state=0
 )
 vae.fit(X_train, y_train)
 
@@ -103,8 +102,10 @@ ax.set_xticks(np.arange(10) * 32 + 16, names)
 figure.savefig(figures / "clothes_reconstructions.png", dpi=120, bbox_inches="tight")
 
 # %%
-# A map: two components, learned without y. Numbers stand at the median of each kind.
-plane = VAETransformer(2, likelihood=likelihood, prior="normal", max_iter=10, random_state=0).fit(X_train)
+# A map: two components, learned without y. Taken for the probability of a one, a shade counts less
+# than an outline. Numbers stand at the median of each kind.
+outlines = Bernoulli(dynamic=True)
+plane = VAETransformer(2, likelihood=outlines, prior="normal", max_iter=10, random_state=0).fit(X_train)
 Z = plane.transform(X_test)
 colours = plt.get_cmap("viridis")(np.linspace(0, 0.95, 5))
 figure, ax = plt.subplots(figsize=(8, 6), layout="constrained")

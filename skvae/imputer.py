@@ -98,9 +98,9 @@ class VAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     >>> from skvae import VAEImputer, VAETransformer
     >>> X = load_iris().data
     >>> X[0, 2] = np.nan  # it was 1.4
-    >>> imputer = VAEImputer(VAETransformer(2, max_iter=200), random_state=0).fit(X)
+    >>> imputer = VAEImputer(VAETransformer(2, max_iter=200), random_state=2).fit(X)
     >>> imputer.transform(X)[0].round(1)
-    array([5.1, 3.5, 1.6, 0.2])
+    array([5.1, 3.5, 1.5, 0.2])
     """
 
     _parameter_constraints: ClassVar = {
