@@ -121,7 +121,17 @@ class PriorModel(nn.Module, ABC):
         return
 
     def finishes(self, n_rows: int) -> bool:
-        """Tell whether `finish` does anything for a number of training rows; by default it does not."""
+        """Tell whether `finish` does anything; by default it does not.
+
+        Parameters
+        ----------
+        n_rows : int
+            Number of training rows.
+
+        Returns
+        -------
+        finishes : bool
+        """
         return False
 
     def finish(
