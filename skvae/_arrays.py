@@ -14,6 +14,9 @@ from ._threads import threads
 from ._typing import Array, Table
 
 DISTINCT_ROWS = 10_000  # up to here rows are searched for repetitions
+TAIL_ROWS = 1000  # from which on an eighth moment is not that of one row
+NORMAL_EIGHTH = 105  # the eighth moment of N(0, 1)
+TAIL_VALUES = 1 << 26  # values that tell how heavy the tails are, where there are more
 CHUNK_VALUES = 1 << 20  # values handled at once where a copy must be made: 8 MB of float64
 
 
@@ -132,6 +135,36 @@ def moments(
     rounding = 10 * np.finfo(X.dtype if X.dtype.kind == "f" else np.float64).eps
     std[std <= rounding * np.abs(np.nan_to_num(mean))] = 0.0
     return mean, std
+
+
+def location_and_scale(X: Array, weight: Array | None = None) -> tuple[Array, Array]:
+    """Return the weighted mean of each column's observed cells, and by what to divide them.
+
+    Of few rows that is the standard deviation. Of `TAIL_ROWS` or more it is larger for columns with
+    heavier tails, by their eighth moment: a pixel that is lit in few images, divided by its standard
+    deviation, would have more say than all the others. Columns of one shape are divided by their
+    standard deviations still: the mean square of what the division makes of all cells stays 1.
+
+    Returns
+    -------
+    mean, scale : ndarray of shape (n_features,)
+    """
+    mean, std = moments(X, weight)
+    if (len(X) if weight is None else weight.sum()) < TAIL_ROWS or not std.any():
+        return mean, std
+    step = max(1, X.size // TAIL_VALUES)
+    X, weight = X[::step], None if weight is None else weight[::step]
+    total, power, most = np.zeros(len(std)), np.zeros(len(std)), np.ones(len(std))
+    for rows in row_chunks(*X.shape):
+        size = np.abs((np.asarray(X[rows], dtype=np.float64) - mean) / np.where(std > 0, std, 1.0))
+        seen = ~np.isnan(size)
+        size = np.where(seen, size, 0.0)
+        w = seen if weight is None else seen * weight[rows, None]
+        larger = np.maximum(most, size.max(axis=0))  # powers of shares of the largest do not overflow
+        power = power * (most / larger) ** 8 + (w * (size / larger) ** 8).sum(axis=0)
+        total, most = total + w.sum(axis=0), larger
+    tails = np.maximum(1.0, most * (_divide(power, total, 0.0) / NORMAL_EIGHTH) ** 0.125)
+    return mean, std * tails * np.sqrt(np.mean(tails[std > 0] ** -2.0))
 
 
 def has_holes(X: Array) -> bool:

@@ -83,7 +83,7 @@ def choose_plan(
         weight_precision = MOST_PRECISION
         if not large:  # few columns, which few rows can tell, would not be learned
             weight_precision = min(MOST_PRECISION, PRECISION_PER_PAIR * n_columns**2)
-    tied = 0.9 if params["n_components"] <= 3 else 0.5  # a map to look at, or a density
+    tied = 0.9 if params["n_components"] <= 3 else 0.4  # a map to look at, or a density
     going_on = passing or n_before > 0
     stopping = params["early_stopping"] and not passing
     return Plan(

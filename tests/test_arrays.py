@@ -15,6 +15,7 @@ from skvae._arrays import (
     are_dependent,
     choose_rows,
     distinct_rows,
+    location_and_scale,
     moments,
     row_chunks,
     split_rows,
@@ -58,6 +59,61 @@ def test_moments_against_numpy(X, seed, offset):
             continue
         np.testing.assert_allclose(mean[j], cells.mean(), rtol=1e-9, atol=1e-9)
         np.testing.assert_allclose(std[j], cells.std(), rtol=1e-6, atol=1e-8 + 1e-13 * abs(offset))
+
+
+def pixels(n_rows, seed=0):
+    """Return columns of zeros and ones, of which ever fewer are ones, beside a normal column."""
+    random = np.random.RandomState(seed)
+    return np.column_stack((random.randn(n_rows), random.rand(n_rows, 3) < (0.5, 0.1, 0.002))).astype(float)
+
+
+def test_scales_follow_the_eighth_moment():
+    X = pixels(200_000)
+    mean, scale = location_and_scale(X)
+    np.testing.assert_allclose(mean, X.mean(axis=0))
+    p = X.mean(axis=0)[1:]
+    eighth = p * (1 - p) * ((1 - p) ** 7 + p**7)  # of a Bernoulli variable, about its mean
+    tails = np.r_[1.0, np.maximum(1.0, (eighth / 105) ** 0.125 / np.sqrt(p * (1 - p)))]
+    expected = X.std(axis=0) * tails
+    np.testing.assert_allclose(scale / scale[0], expected / expected[0], rtol=1e-2)
+    assert scale[3] / X[:, 3].std() > 3 * scale[0] / X[:, 0].std()
+    np.testing.assert_allclose(np.mean(((X - mean) / scale).var(axis=0)), 1.0)
+
+
+def test_few_rows_are_scaled_by_standard_deviations():
+    X = pixels(999)
+    np.testing.assert_array_equal(location_and_scale(X), moments(X))
+    assert (location_and_scale(X, np.full(999, 1.01))[1] != moments(X)[1]).any()
+
+
+def test_scales_leave_out_holes_and_constant_columns():
+    X = np.column_stack((pixels(2000), np.ones(2000), np.full(2000, NAN)))
+    X[::3, 1] = NAN
+    mean, scale = location_and_scale(X)
+    assert (scale[4:] == 0).all()
+    assert np.isnan(mean[5])
+    full = np.column_stack((X[:, 0], X[:, 2:4]))  # as if the holed column were not there
+    of_full = location_and_scale(full)[1]
+    np.testing.assert_allclose(scale[[0, 2, 3]] / scale[0], of_full / of_full[0])
+
+
+def test_scales_know_weights_and_no_units():
+    X, weight = pixels(700), np.random.RandomState(1).randint(0, 5, 700)
+    mean, scale = location_and_scale(X, weight.astype(float))
+    again = location_and_scale(np.repeat(X, weight, axis=0))
+    np.testing.assert_allclose((mean, scale), again, rtol=1e-12, atol=1e-15)
+    shift, unit = np.arange(4) * 10.0, 2.0 ** np.arange(4)
+    moved = location_and_scale(X * unit + shift, weight.astype(float))
+    np.testing.assert_allclose(moved, (mean * unit + shift, scale * unit), rtol=1e-9)
+    np.testing.assert_array_equal(
+        location_and_scale(1024 * X, weight.astype(float)), (1024 * mean, 1024 * scale)
+    )
+
+
+def test_one_huge_cell_does_not_overflow():
+    X = pixels(1500)
+    X[7, 2] = 1e140
+    assert np.isfinite(location_and_scale(X)).all()
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
