@@ -26,6 +26,7 @@ CHECK_STEPS = 50  # steps between two looks at whether the loss is still finite
 VALIDATION_ROWS = 4096  # rows evaluated at once
 SOME_ROWS = 4096  # rows that tell where each column's own sigma, and the prior, start
 FINISH_DRAWS, FINISH_NUMBERS = 100_000, 2**24  # of z, by which the prior finishes; of numbers in them
+FINISH_DRAWS_OF_ROW = 30  # more of one row tell nothing more
 PRINT_SECONDS = 0.5  # pause between two printed epochs
 
 
@@ -420,7 +421,7 @@ class _Run:
     def finish(self) -> None:
         """Fit the prior to draws of q(z given x), of all rows or of many, several of each if few."""
         most = max(1, min(FINISH_DRAWS, FINISH_NUMBERS // self.model.latent_dim))
-        n_draws = max(1, most // len(self.rows))
+        n_draws = max(1, min(FINISH_DRAWS_OF_ROW, most // len(self.rows)))
         self.model.eval()
         parts: list[Any] = []
         for batch in self.rows.many(most):
