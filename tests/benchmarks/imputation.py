@@ -1,6 +1,6 @@
 """Imputation of cells hidden on purpose, beside its neighbours.
 
-    python tests/benchmarks/imputation.py --data FOLDER [--sets wine adult] [--fractions 0.2 0.5 mnar]
+    python tests/benchmarks/imputation.py --data FOLDER [--sets wine adult_train] [--fractions 0.2 0.5 mnar]
         [--methods VAE forests] [--seeds 1] [--rows 20000] [--trees 100]
 
 FOLDER holds uci_small, uci_regression, adult and support2 with files name.csv.gz. Each method gets the table
@@ -226,6 +226,9 @@ def find(folder, sets):
     """Return the files, of the sets named or of all; of adult the training part."""
     paths = [path for name in FOLDERS for path in sorted((folder / name).glob("*.csv.gz"))]
     names = {path: path.name.partition(".")[0] for path in paths}
+    unknown = set(sets or ()) - set(names.values())
+    if unknown or not paths:
+        raise SystemExit(f"Got sets {sorted(unknown)} of {folder}; expected some of {sorted(names.values())}.")
     return [path for path in paths if (names[path] in sets if sets else names[path] != "adult_test")]
 
 
