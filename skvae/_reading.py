@@ -10,7 +10,7 @@ from ._compat import check_sample_weight
 from ._rows import Data, is_streamed
 from ._typing import Array
 from .columns import Table, is_frame
-from .likelihoods import Mixed
+from .likelihoods import Categorical, Mixed
 
 FLOATS = [np.float64, np.float32]
 UNLABELLED = "no_validation"  # what `validate_data` calls rows without y
@@ -45,6 +45,14 @@ def read_rows(vae: Any, X: Any) -> Array:
     X, _ = read(vae, X)
     vae.likelihood_.check(X)
     return X
+
+
+def read_levels(vae: Any, X: Array) -> list[int]:
+    """Return for each column of a matrix of rows the number of its levels, 0 for numbers."""
+    if isinstance(vae.likelihood_, Categorical):
+        return [1 + int(np.nan_to_num(column).max()) for column in X.T]
+    levels = vae.likelihood_.levels if isinstance(vae.likelihood_, Mixed) else None
+    return [0] * X.shape[1] if levels is None else list(levels)
 
 
 def read_training(

@@ -26,6 +26,7 @@ from torch import nn
 from . import (
     _arrays,
     _flow,
+    _marginals,
     _mixed,
     _observation,
     columns,
@@ -51,6 +52,7 @@ BLANK = "0" * 64  # stands where the checksum will
 MODULES = [
     _arrays,
     _flow,
+    _marginals,
     _mixed,
     _observation,
     columns,

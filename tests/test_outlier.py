@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+import scipy.stats
 from sklearn.base import clone, is_outlier_detector
 from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
@@ -19,13 +20,15 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import estimator_checks, get_tags
 
-from skvae import VAEOutlierDetector, VAETransformer
+from skvae import VAEOutlierDetector, VAETransformer, load, save
+from skvae.outlier import default_estimator
 
 tiny = partial(VAETransformer, 2, max_iter=4, hidden_layer_sizes=(8,))
 
 CONFIGURATIONS = {
     "plain": VAEOutlierDetector(tiny()),
     "contamination": VAEOutlierDetector(tiny(prior="normal"), contamination=0.2, n_draws=5),
+    "marginals": VAEOutlierDetector(tiny(), marginals=0.5),
     "student_t": VAEOutlierDetector(tiny(likelihood="student_t", early_stopping=True)),
 }
 FURTHER_CHECKS = [  # scikit-learn runs these on its own estimators, check_estimator does not yield them
@@ -171,6 +174,74 @@ def test_single_precision_rows(X):
     assert np.sum(detector.predict(single) == -1) == 25
 
 
+# -- columns by themselves ---------------------------------------------------------------------
+
+
+def densities(train, x):
+    """Return log p of each cell in its column."""
+    columns = zip(train.T, x.T, strict=True)
+    width = 1.06 * len(train) ** -0.2
+    kernels = [scipy.stats.gaussian_kde(t, width * t.std() / t.std(ddof=1)).logpdf(c) for t, c in columns]
+    return np.column_stack(kernels)
+
+
+def test_default_averages_the_model_and_independent_columns(X):
+    X = X[:100]
+    detector = VAEOutlierDetector(random_state=0).fit(X)
+    joint, alone = detector.estimator_.score_samples(X, 100), densities(X, X)
+    np.testing.assert_allclose(detector.score_samples(X), (joint + alone.sum(axis=1)) / 2, rtol=1e-9)
+    surprise = detector.explain(X)
+    np.testing.assert_allclose(surprise.sum(axis=1), -detector.score_samples(X), rtol=1e-9)
+    cells = detector.estimator_.score_cells(X, 100)
+    np.testing.assert_allclose(surprise[:, :4], -(cells[:, :4] + alone) / 2, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(surprise[:, 4], -cells[:, 4] / 2, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("share", [0, 0.2])
+def test_share_of_the_columns_beside_a_frozen_model(fitted, X, share):
+    frozen = FrozenEstimator(fitted.estimator_)
+    detector = VAEOutlierDetector(frozen, marginals=share).fit(X[:200])
+    alone = densities(X[:200], X).sum(axis=1)
+    want = (1 - share) * fitted.score_samples(X) + share * alone
+    np.testing.assert_allclose(detector.score_samples(X), want, rtol=1e-9)
+    before = detector.score_samples(X)
+    detector.set_params(marginals=0.9)
+    np.testing.assert_array_equal(detector.score_samples(X), before)  # that of fit counts
+
+
+def test_outliers_that_lie_together_are_found(fitted, X):
+    together = np.array([0, 5, 100, -2]) + UNIT * (3 + 0.05 * np.random.default_rng(0).normal(size=(25, 4)))
+    rows, labels = np.r_[X, together], np.repeat([1, 0], [250, 25])
+    vae = VAEOutlierDetector(VAETransformer(2, max_iter=150, beta=0.1), random_state=0).fit(rows)
+    both = VAEOutlierDetector(FrozenEstimator(vae.estimator_), marginals=0.5).fit(rows)
+    assert roc_auc_score(labels, both.score_samples(rows)) > roc_auc_score(labels, vae.score_samples(rows))
+
+
+def test_columns_of_levels_and_holes(X):
+    table = mixed_table()
+    joint = VAEOutlierDetector(tiny(), random_state=0).fit(table)
+    both = VAEOutlierDetector(tiny(), marginals=0.25, random_state=0).fit(table)
+    alone = (both.explain(table) - 0.75 * joint.explain(table)) / 0.25
+    np.testing.assert_allclose(both.explain(table).sum(axis=1), -both.score_samples(table), rtol=1e-6)
+    for name, column in (("colour", 1), ("name", 2), ("open", 3)):
+        count = table[name].map(table[name].value_counts()).to_numpy(float)
+        total = table[name].count() + table[name].nunique() + 1
+        want = np.nan_to_num(-np.log((count + 1) / total))  # a hole tells nothing
+        np.testing.assert_allclose(alone[:, column], want, atol=1e-6)
+    np.testing.assert_allclose(alone[:, 4], 0, atol=1e-6)
+    assert alone[3, 0] == 0
+    assert np.isfinite(alone).all()
+
+
+def test_columns_of_codes():
+    X = np.random.default_rng(0).integers(0, 3, (40, 2)).astype(float)
+    detector = VAEOutlierDetector(tiny(likelihood="categorical"), marginals=0.5, random_state=0).fit(X)
+    share = (np.bincount(X[:, 0].astype(int)) + 1) / 44
+    cells = detector.estimator_.score_cells(X, 100)[:, 0]
+    want = -(cells + np.log(share)[X[:, 0].astype(int)]) / 2
+    np.testing.assert_allclose(detector.explain(X)[:, 0], want, rtol=1e-6)
+
+
 # -- explanations ------------------------------------------------------------------------------
 
 
@@ -194,11 +265,12 @@ def test_latent_term_tells_unusual_combinations(fitted, X):
     assert fitted.predict(far[None]) == [-1]
 
 
-def test_missing_cells_are_not_explained(X):
+@pytest.mark.parametrize("share", [0, 0.5])
+def test_missing_cells_are_not_explained(X, share):
     holey = X.copy()
     holey[::3, 1] = np.nan
     holey[5] = np.nan
-    detector = VAEOutlierDetector(tiny(), random_state=0).fit(holey)
+    detector = VAEOutlierDetector(tiny(), marginals=share, random_state=0).fit(holey)
     surprise = detector.explain(holey)
     assert (surprise[:, :4][np.isnan(holey)] == 0).all()
     np.testing.assert_allclose(surprise.sum(axis=1), -detector.score_samples(holey), rtol=1e-9, atol=1e-9)
@@ -232,6 +304,20 @@ def test_default_estimator():
     assert detector.estimator is None
     assert isinstance(detector.estimator_, VAETransformer)
     assert detector.estimator_.random_state == 0
+
+
+def test_default_estimator_takes_few_steps_of_many_rows():
+    for n_rows, n_epochs in ((999, "auto"), (1000, 128), (60_000, 2), (10**6, 1)):
+        assert default_estimator(np.zeros((n_rows, 1))).max_iter == n_epochs
+    assert default_estimator([[0.0]] * 2000).max_iter == 64
+    assert default_estimator(pd.DataFrame({"a": np.zeros(2000)})).max_iter == 64
+    assert default_estimator(pd.DataFrame({"a": ["x", "y"] * 1000})).max_iter == "auto"
+    assert default_estimator(np.float64(1)).max_iter == "auto"  # no rows at all: fit refuses them
+    X = one_factor(20_000, 0)
+    detector = VAEOutlierDetector(n_draws=1, random_state=0).fit(X)  # without a warning of few epochs
+    assert detector.estimator_.n_iter_ == 6
+    with pytest.raises(ValueError, match="array"):
+        VAEOutlierDetector().fit(np.float64(1))
 
 
 def test_frozen_estimator_is_used_as_fitted(fitted, X):
@@ -401,6 +487,15 @@ def test_pickle_and_clone(fitted, X):
     assert repr(copy) == repr(fitted)
 
 
+@pytest.mark.parametrize("X", [one_factor(40, 0), mixed_table(40)], ids=["array", "table"])
+def test_files_keep_the_columns(X, tmp_path):
+    detector = VAEOutlierDetector(tiny(), marginals=0.5, random_state=0).fit(X)
+    save(detector, tmp_path / "detector.skvae")
+    again = load(tmp_path / "detector.skvae")
+    np.testing.assert_array_equal(again.score_samples(X), detector.score_samples(X))
+    np.testing.assert_array_equal(again.explain(X), detector.explain(X))
+
+
 def test_html_repr_links_to_the_docs(fitted):
     assert "reference/generated/skvae.VAEOutlierDetector.html" in fitted._repr_html_()
 
@@ -415,7 +510,17 @@ def test_contamination_out_of_range(X, contamination):
 
 
 @pytest.mark.parametrize(
-    "params", [{"n_draws": 0}, {"n_draws": 2.5}, {"estimator": PCA()}, {"random_state": "a"}], ids=str
+    "params",
+    [
+        {"marginals": 1.0},
+        {"marginals": -0.1},
+        {"marginals": "both"},
+        {"n_draws": 0},
+        {"n_draws": 2.5},
+        {"estimator": PCA()},
+        {"random_state": "a"},
+    ],
+    ids=str,
 )
 def test_bad_parameter(X, params):
     with pytest.raises(ValueError, match=f"'{next(iter(params))}' parameter of VAEOutlierDetector must be"):
