@@ -57,7 +57,7 @@ X_train, X_test, y_train, y_test = train_test_split(X, y, test_size=5000, random
 
 # %%
 # Training. Shades of grey are measurements, so the likelihood is Gaussian. With y, the prior learns
-# where each kind of article lies.
+# where each kind of article lies. Twenty epochs are few, as a warning says; they do for pictures.
 vae = VAETransformer(
     encoder=Conv(), decoder=Conv(), likelihood=Gaussian(), conditional=True, max_iter=20, random_state=0
 )
