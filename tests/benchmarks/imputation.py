@@ -228,7 +228,9 @@ def find(folder, sets):
     names = {path: path.name.partition(".")[0] for path in paths}
     unknown = set(sets or ()) - set(names.values())
     if unknown or not paths:
-        raise SystemExit(f"Got sets {sorted(unknown)} of {folder}; expected some of {sorted(names.values())}.")
+        raise SystemExit(
+            f"Got sets {sorted(unknown)} of {folder}; expected some of {sorted(names.values())}."
+        )
     return [path for path in paths if (names[path] in sets if sets else names[path] != "adult_test")]
 
 

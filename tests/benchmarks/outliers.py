@@ -1,6 +1,7 @@
 """Outlier detection on the classical sets of ADBench, beside its neighbours.
 
-    python tests/benchmarks/outliers.py FOLDER [--sets wine glass] [--protocols semi unsupervised] [--seeds 3]
+    python tests/benchmarks/outliers.py FOLDER [--sets wine glass] [--methods VAE 5-NN]
+        [--protocols semi unsupervised] [--seeds 3] [--rows 50000]
 
 FOLDER holds ADBench's files, number_name.npz with X and y (1: outlier). Printed is the mean AUROC over the
 seeds, by set and averaged.
@@ -8,7 +9,7 @@ seeds, by set and averaged.
 semi          Half of the normal rows train, the rest and all outliers test.
 unsupervised  All rows train, without labels, and are ranked.
 
-Columns are standardised by the training rows; at most 50,000 rows of a set are used. PyOD's columns (ECOD
+Columns are standardised by the training rows; at most so many rows of a set are used. PyOD's columns (ECOD
 and its VAE, with its defaults) are there if PyOD is.
 """
 
@@ -28,7 +29,6 @@ from sklearn.preprocessing import StandardScaler
 from skvae import VAEOutlierDetector
 
 EMBEDDINGS = ("CIFAR10", "MVTec-AD", "20news")  # not among the classical sets
-MAX_ROWS = 50_000
 
 
 def neighbours(train, test, seed):
@@ -87,11 +87,11 @@ def list_methods():
     return methods | {"ECOD": partial(pyod, "ECOD"), "PyOD VAE": partial(pyod, "VAE")}
 
 
-def load(path, seed):
-    """Return rows and labels, at most `MAX_ROWS` of them at random."""
+def load(path, seed, n_rows):
+    """Return rows and labels, at most so many of them at random."""
     with np.load(path, allow_pickle=True) as data:
         X, y = data["X"].astype(np.float64), data["y"].astype(int).ravel()
-    index = np.random.default_rng(seed).permutation(len(X))[:MAX_ROWS]
+    index = np.random.default_rng(seed).permutation(len(X))[:n_rows]
     return X[index], y[index]
 
 
@@ -107,11 +107,11 @@ def split(X, y, protocol, seed):
     return scaler.transform(X[normal[:half]]), scaler.transform(X[test]), y[test]
 
 
-def measure(path, protocol, methods, seeds):
+def measure(path, protocol, methods, options):
     """Return mean AUROC and mean seconds of each method on one set."""
-    results = np.zeros((seeds, len(methods), 2))
-    for seed in range(seeds):
-        train, test, y = split(*load(path, seed), protocol, seed)
+    results = np.zeros((options.seeds, len(methods), 2))
+    for seed in range(options.seeds):
+        train, test, y = split(*load(path, seed, options.rows), protocol, seed)
         for i, method in enumerate(methods.values()):
             start = time.perf_counter()
             score = np.nan_to_num(method(train, test, seed), posinf=np.finfo(float).max)
@@ -119,13 +119,14 @@ def measure(path, protocol, methods, seeds):
     return results.mean(axis=0).T
 
 
-def compare(paths, protocol, seeds):
+def compare(paths, protocol, options):
     """Print the table of one protocol."""
     methods = list_methods()
+    methods = {name: methods[name] for name in options.methods or methods}
     print(f"\n{protocol:>20}" + "".join(f"{name:>9}" for name in methods) + "   seconds of the VAE")
     rows = []
     for path in paths:
-        auroc, seconds = measure(path, protocol, methods, seeds)
+        auroc, seconds = measure(path, protocol, methods, options)
         rows.append(auroc)
         print(
             f"{path.stem:>20}" + "".join(f"{value:9.3f}" for value in auroc) + f"{seconds[0]:12.1f}",
@@ -141,11 +142,13 @@ if __name__ == "__main__":
     parser.add_argument("folder", type=Path)
     parser.add_argument("--sets", nargs="*", help="names without number, all by default")
     parser.add_argument("--protocols", nargs="*", default=["semi", "unsupervised"])
+    parser.add_argument("--methods", nargs="*", choices=list(list_methods()), help="all by default")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--rows", type=int, default=50_000, help="at most so many of a set")
     options = parser.parse_args()
     found = [path for path in options.folder.glob("*.npz") if not path.stem.startswith(EMBEDDINGS)]
     found = sorted(found, key=lambda path: int(path.stem.split("_")[0]))
     if options.sets:
         found = [path for path in found if path.stem.split("_", 1)[1] in options.sets]
     for protocol in options.protocols:
-        compare(found, protocol, options.seeds)
+        compare(found, protocol, options)
