@@ -54,7 +54,8 @@ def density(model, train, test, seed):
 def principal_components(train, test, seed):
     """Return minus the log-density of PCA, with a floor for the noise where half of the columns tell all."""
     model = PCA(max(1, min(train.shape) // 2), random_state=seed).fit(train)
-    model.noise_variance_ = max(model.noise_variance_, 1e-3)
+    model.noise_variance_ = noise = max(model.noise_variance_, 1e-3)
+    model.explained_variance_ = np.maximum(model.explained_variance_, 1.001 * noise)  # more than noise
     return -model.score_samples(test)
 
 
