@@ -13,6 +13,7 @@ from .training import Plan
 
 FULL_BATCH = 256  # up to so many distinct rows train as one batch, in float64
 SMALL = 1000  # rows below which plain narrow networks generalise better than normalised wide ones
+MEDIUM = 5000  # rows of numbers from which on the widest networks do not learn single rows
 PRECISION_PER_PAIR, MOST_PRECISION = 1 / 4, 50  # of columns squared: pairs can be related by chance
 ONE_THREAD_PRODUCTS = 30e6  # multiplications per step below which a second thread does not pay
 
@@ -26,7 +27,8 @@ def choose_networks(
     """
     large = amount >= SMALL
     if isinstance(hidden_layer_sizes, str):
-        sizes: tuple[int, ...] = (256, 256) if large else (128, 128)
+        width = 128 if not large else 192 if amount < MEDIUM and not table else 256
+        sizes: tuple[int, ...] = (width, width)
     else:
         sizes = check_sizes(hidden_layer_sizes)
     encoder = MLP(sizes, activation, norm=large, bend=large and len(sizes) > 0 and not table)
@@ -72,7 +74,7 @@ def choose_plan(
     if table:
         steps = 500 if full_batch else max(600, 1600 * math.sqrt(n_rows / 33_000))
     else:
-        steps = 500 if full_batch else (2500 if large else 1500) * math.sqrt(max(1.0, n_rows / 1500))
+        steps = 500 if full_batch else (2000 if large else 1500) * max(1.0, n_rows / 1500) ** 0.56
     epochs = auto("max_iter", max(1, round(steps / max(1, round(n_rows / batch_size)))))
     table_rate = 15e-3 if full_batch else 3e-3 if batch_size >= 512 else 6e-3
     rate = auto("learning_rate", table_rate if table else 6e-3)

@@ -1,14 +1,15 @@
 """Builders of encoders and decoders: ``(in_features, out_features) -> nn.Module``."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from numbers import Integral
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from sklearn.base import BaseEstimator
 from torch import nn
+from torch.autograd.function import once_differentiable
 
 __all__ = ["ACTIVATIONS", "MLP", "Conv"]
 
@@ -103,7 +104,24 @@ class _WithSkip(nn.Module):
 
 class _Bend(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.asinh(x)
+        return torch.asinh(x) if torch.compiler.is_compiling() else _Asinh.apply(x)  # exported by name
+
+
+class _Asinh(torch.autograd.Function):
+    """The inverse hyperbolic sine by vectorised kernels; torch's own takes thrice the time on a CPU."""
+
+    apply: ClassVar[Callable[..., torch.Tensor]]  # torch has not annotated it
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        root = torch.hypot(x, x.new_ones(()))
+        ctx.save_for_backward(root)
+        return (root + x.abs()).log_().copysign_(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+        return grad / ctx.saved_tensors[0]
 
 
 class Conv(BaseEstimator):

@@ -50,6 +50,18 @@ def test_maps_the_last_axis(builder, shape):
     torch.testing.assert_close(out, rows)
 
 
+@given(st.lists(st.floats(width=32), min_size=1, max_size=9))
+def test_the_bend_is_an_inverse_hyperbolic_sine(values):
+    bend = MLP((2,), bend=True)(1, 1)[0]
+    x = torch.tensor(values, requires_grad=True)
+    torch.testing.assert_close(bend(x), torch.asinh(x), atol=3e-7, rtol=1e-6, equal_nan=True)
+    slope = torch.autograd.grad(bend(x).sum(), x)[0].double()
+    expected = 1 / torch.hypot(x.detach().double(), torch.ones((), dtype=torch.float64))
+    torch.testing.assert_close(slope, expected, atol=1e-38, rtol=1e-6, equal_nan=True)
+    double = torch.tensor([-2.0, -0.1, 0.0, 3.0, 1e5], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(bend, double)
+
+
 @contract
 def test_rows_do_not_mix(builder):
     x = torch.randn((6, 3), generator=torch.Generator().manual_seed(0)).double().requires_grad_()
