@@ -120,7 +120,7 @@ class _Asinh(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+    def backward(ctx: Any, grad: Any) -> Any:
         return grad / ctx.saved_tensors[0]
 
 
