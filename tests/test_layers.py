@@ -23,7 +23,7 @@ LAYERS = [
         "_versions",
     ],
     ["_arrays", "_cells"],
-    ["_rows", "_marginals", "_observation", "_prior", "_mixture", "_flow", "_tree"],
+    ["_rows", "_marginals", "_observation", "_prior", "_mixture", "_flow", "_tree", "_adam"],
     ["_mixed"],
     ["likelihoods", "priors", "objectives", "networks"],
     ["columns", "model", "_holes"],

@@ -1,6 +1,5 @@
 """The training loop: batches, schedules, recovery, interruption, early stopping, threads."""
 
-import copy
 import warnings
 
 import numpy as np
@@ -18,7 +17,7 @@ from skvae.likelihoods import Bernoulli, Gaussian
 from skvae.model import VAE
 from skvae.objectives import ELBO, Autoencoder
 from skvae.priors import Mixture, StandardNormal
-from skvae.training import Adam, Plan, make_optimizer, train
+from skvae.training import Plan, make_optimizer, train
 
 NAN = float("nan")
 rng = np.random.RandomState(0)
@@ -427,41 +426,7 @@ def test_frozen_weights_stay():
     assert not [name for name in changed if name.startswith("encoder.0")]
 
 
-# -- Adam ------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])
-def test_adam_against_torch(memory):
-    with global_seed(0):
-        network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(16, 2)).double()
-        inputs = torch.randn(5, 3, 4, 4).double().contiguous(memory_format=memory)
-    network = network.to(memory_format=memory)
-    twin = copy.deepcopy(network)
-    groups = [
-        [p for p in net.parameters() if (p.ndim > 1) == matrix]
-        for net in (network, twin)
-        for matrix in (1, 0)
-    ]
-    ours = Adam([(groups[0], 0.3, 1.0), (groups[1], 0.0, 0.5)])
-    theirs = torch.optim.Adam(
-        [{"params": groups[2], "weight_decay": 0.3}, {"params": groups[3]}], betas=Adam.betas, eps=Adam.eps
-    )
-    for step in range(6):
-        loss = network(inputs).square().sum()
-        gradients = torch.autograd.grad(loss, ours.parameters)
-        if step % 2:  # other strides than those of the weights
-            gradients = [
-                g.transpose(0, 1).contiguous().transpose(0, 1) if g.ndim > 1 else g for g in gradients
-            ]
-        ours.step(gradients, rate := 0.1 / (step + 1))
-        theirs.zero_grad()
-        twin(inputs).square().sum().backward()
-        for group, factor in zip(theirs.param_groups, (1.0, 0.5), strict=True):
-            group["lr"] = factor * rate
-        theirs.step()
-    for a, b in zip(network.parameters(), twin.parameters(), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
-        assert a.stride() == b.stride()
+# -- networks without biases -----------------------------------------------------------------------
 
 
 def test_a_model_without_biases_is_trained():
@@ -472,19 +437,6 @@ def test_a_model_without_biases_is_trained():
     before = weights(model)
     run(model, Plan(3, 30, 0.01), X=zeros_and_ones)
     assert (model.decoder.weight != before["decoder.weight"]).all()
-
-
-def test_the_average_against_its_formula():
-    weight = nn.Parameter(torch.zeros(2, dtype=torch.float64))
-    adam, want = Adam([([weight], 0.0, 1.0)], averaging=True), torch.zeros(2, dtype=torch.float64)
-    for n in range(1, 40):
-        adam.step([torch.tensor([1.0, -2.0]).double() * n], 0.1)
-        want += 10 / (10 + n) * (weight.detach() - want)  # weight 1 / n of the last n steps, n a tenth of all
-    last = weight.detach().clone()
-    adam.swap_average()
-    torch.testing.assert_close(weight.detach(), want)
-    adam.swap_average()
-    assert torch.equal(weight, last)
 
 
 # -- early stopping --------------------------------------------------------------------------------
