@@ -34,6 +34,8 @@ from .transformer import VAETransformer
 
 __all__ = ["VAEImputer"]
 
+LEAST_DRAWS, MOST_DRAWS, ALL_DRAWS = 100, 500, 2_500_000  # of z: for a row, and for all rows of a fit
+
 
 class VAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     """Imputation by a variational autoencoder, of arrays and of tables of mixed types.
@@ -63,8 +65,9 @@ class VAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         Keep columns that had nothing but missing cells in `fit`, and fill them with 0 if they hold
         numbers; those of levels or moments stay empty. False drops them.
     n_draws : int or "auto", default="auto"
-        Draws of z per row. "auto" is 500, and 100 for a model of columns of mixed types, whose draws
-        take longer and whose levels gain nothing by more.
+        Draws of z per row. "auto" is 500, fewer if `fit` got more than 5,000 rows, down to 100 from
+        25,000 rows on. For a model of columns of mixed types it is 100: their draws take longer, and
+        levels gain nothing by more.
     random_state : int, RandomState instance or None, default=None
         Seeds the draws of `sample_posterior`, and replaces that of `estimator`, unless None.
 
@@ -170,7 +173,7 @@ class VAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
                 )
             with nested_fit(self, estimator, {"X": X, "y": None}):
                 estimator.fit(self._select(X, holes, known))
-        self.estimator_, self._is_known = estimator, known
+        self.estimator_, self._is_known, self._n_rows = estimator, known, len(X)
         self.indicator_ = None
         if self.add_indicator:
             self.indicator_ = MissingIndicator(error_on_new=False).fit(np.where(holes, np.nan, 0.0))
@@ -272,7 +275,9 @@ class VAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     def _choose_draws(self) -> int:
         if self.n_draws != "auto":
             return self.n_draws
-        return 100 if isinstance(self.estimator_.likelihood_, Mixed) else 500
+        if isinstance(self.estimator_.likelihood_, Mixed):
+            return LEAST_DRAWS
+        return int(np.clip(ALL_DRAWS // self._n_rows, LEAST_DRAWS, MOST_DRAWS))
 
     def _select(self, X: Any, holes: Array, known: Array) -> Any:
         """Return the columns that the model knows, its missing cells empty."""

@@ -308,6 +308,18 @@ def test_input_stays_as_it_is():
     pd.testing.assert_frame_equal(table, pd.DataFrame(before))
 
 
+@pytest.mark.parametrize(("n_rows", "n_draws"), [(50, 500), (5000, 500), (10_000, 250), (40_000, 100)])
+def test_as_many_draws_as_time_allows(n_rows, n_draws, monkeypatch):
+    asked = []
+    vae = tiny().fit(np.random.default_rng(0).normal(size=(60, 2)))
+    X = np.zeros((n_rows, 2))
+    X[0, 1] = np.nan
+    imputer = VAEImputer(FrozenEstimator(vae)).fit(X)
+    monkeypatch.setattr(VAETransformer, "impute", lambda self, X, n_draws, **_: asked.append(n_draws) or X)
+    imputer.transform(X[:3])
+    assert asked == [n_draws]
+
+
 def test_draws_differ_by_call_and_agree_by_seed():
     X = load_iris().data.copy()
     X[::3, 1] = np.nan
