@@ -1,6 +1,5 @@
 """VAEOutlierDetector: rows that the model finds unlikely, and the cells that make them so."""
 
-import math
 import warnings
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Self
@@ -25,7 +24,7 @@ __all__ = ["VAEOutlierDetector"]
 
 MARGINALS = 0.5  # share of the columns' own densities beside the default model
 FEW_ROWS = 1000  # below, the default model trains as long as any
-MOST_EPOCHS = 3300  # over the root of the number of rows beyond: of 1500 rows 1000 steps, of 10,000 some 2600
+SEEN_ROWS = 128_000  # by it beyond: 1000 steps of 128 rows
 
 
 class VAEOutlierDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
@@ -43,8 +42,8 @@ class VAEOutlierDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
     estimator : VAETransformer, FrozenEstimator or None, default=None
         The model of the rows; `fit` trains a clone. None:
         ``VAETransformer(prior=Mixture(10, "diag"), beta=0.1)``, with fewer modes for outliers to occupy and
-        a sharper density than the usual one. Of 1000 rows of numbers and more it takes few
-        steps, ``max_iter=round(3300 / sqrt(n_samples))``: few and odd rows are learned last. A
+        a sharper density than the usual one. Of 1000 rows of numbers and more it takes some 1000
+        steps alone, ``max_iter=round(128_000 / n_samples)``: few and odd rows are learned last. A
         fitted one in `sklearn.frozen.FrozenEstimator` is used as it is, and `fit` sets the
         threshold and learns the columns' densities, if asked for.
     marginals : "auto" or float, default="auto"
@@ -257,7 +256,7 @@ def default_estimator(X: Any = None) -> VAETransformer:
     if X is not None and not is_table(X):
         shape = X.shape if hasattr(X, "shape") else np.asarray(X).shape
         if shape and shape[0] >= FEW_ROWS:
-            max_iter = max(1, round(MOST_EPOCHS / math.sqrt(shape[0])))
+            max_iter = max(1, round(SEEN_ROWS / shape[0]))
     return VAETransformer(prior=Mixture(10, "diag"), beta=0.1, max_iter=max_iter)
 
 
