@@ -167,6 +167,18 @@ def _mean(values: torch.Tensor) -> torch.Tensor:
     return values.squeeze(0) if len(values) == 1 else values.mean(0)
 
 
+def _resample(weight: torch.Tensor, n: int, generator: torch.Generator) -> torch.Tensor:
+    """Draw n indices for each row of weights, shape (B, n), in random order.
+
+    By systematic resampling (Kitagawa, 1996, doi:10.1080/10618600.1996.10474692): an index is drawn
+    twice only if its share is more than 1 / n, where independent draws would repeat others too.
+    """
+    u = torch.rand((len(weight), 1), generator=generator, dtype=weight.dtype, device=weight.device)
+    sums = weight.cumsum(1)
+    points = (torch.randperm(n, generator=generator, device=weight.device) + u) / n * sums[:, -1:]
+    return torch.searchsorted(sums, points, right=True).clamp(max=weight.shape[1] - 1)
+
+
 def _shares(x: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
     """Return the share of each row of x, shape (B, 1)."""
     return torch.full_like(x[:, :1], 1 / len(x)) if weight is None else (weight / weight.sum())[:, None]
@@ -317,7 +329,7 @@ class VAE(nn.Module):
         output = self.decoder(z.flatten(0, 1)).unflatten(0, z.shape[:2])
         values, log_px = self.likelihood.fill(x, output, generator)
         weight = torch.softmax(log_px + log_pz - log_proposal, 0)
-        chosen = torch.multinomial(weight.T, n_samples, replacement=True, generator=generator)
+        chosen = _resample(weight.T, n_samples, generator)
         return values.transpose(0, 1).gather(1, chosen[..., None].expand(-1, -1, values.shape[-1]))
 
     def expect(self, x: torch.Tensor, n_particles: int, generator: torch.Generator) -> torch.Tensor:

@@ -14,7 +14,7 @@ from torch.distributions import Normal, kl_divergence
 
 from skvae._random import global_seed
 from skvae.likelihoods import Bernoulli, Gaussian, StudentT
-from skvae.model import VAE, Posterior, posterior_of
+from skvae.model import VAE, Posterior, _resample, posterior_of
 from skvae.priors import Flow, Mixture, StandardNormal, VampPrior, by_class
 
 NAN = float("nan")
@@ -396,3 +396,33 @@ def test_a_component_without_information_has_none():
     information = model.information(standardized(model, rows()))
     assert information[0] > 0.1
     assert abs(information[1]) < 1e-12
+
+
+# -- resampling --------------------------------------------------------------------------------------
+
+
+def test_resampling_repeats_no_index_that_is_not_due_twice():
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.rand((3, 500), generator=generator) ** 4
+    weight[:, ::7] = 0
+    share = weight / weight.sum(1, keepdim=True)
+    total = torch.zeros_like(weight, dtype=torch.float64)
+    for _ in range(400):
+        index = _resample(weight, 60, generator)
+        assert index.shape == (3, 60)
+        count = torch.stack([torch.bincount(row, minlength=500) for row in index])
+        assert (count[:, ::7] == 0).all()
+        assert ((count - 60 * share).abs() < 1 + 1e-4).all()
+        total += count
+    # counts are 0 or 1 beyond their whole part, so their spread is at most that of coins
+    np.testing.assert_allclose(total / 400, 60 * share, atol=4.5 * 0.5 / 20)
+    assert (index[0, 1:] > index[0, :-1]).float().mean() < 0.8  # in random order
+
+
+def test_resampling_of_one_index():
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.tensor([[0.0, 1.0, 3.0, 0.0]]).expand(4000, -1)
+    index = _resample(weight, 1, generator)
+    count = torch.bincount(index[:, 0], minlength=4)
+    assert count[0] == count[3] == 0
+    assert abs(count[2] / 4000 - 0.75) < 4 * (0.75 * 0.25 / 4000) ** 0.5
