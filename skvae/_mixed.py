@@ -21,6 +21,7 @@ MAX_BINS = 200
 UNITS, MAX_UNITS = 2048, 128  # hidden units of all columns together, and of one
 FREE = 0.1  # start of what each code has for itself, beside what it shares with those next to it
 N_WAVES = 16
+N_BLOCKS = 8  # of columns whose zeros the chain's product leaves out
 MAX_VALUES = 64  # numbers that tell later columns what a cell holds
 MAX_CODES = 20_000  # of all columns together: bounds the bins of a wide table
 ROWS_PER_BIN = 20
@@ -209,7 +210,6 @@ class MixedModel(nn.Module):
     last_cell: torch.Tensor
     first_code: torch.Tensor
     is_incomplete: torch.Tensor
-    before: torch.Tensor
     waves: torch.Tensor
 
     def __init__(self, columns: Sequence[Cells], missing: Array, width: int, chain: bool) -> None:
@@ -230,8 +230,6 @@ class MixedModel(nn.Module):
         self.register_buffer("last_cell", torch.tensor(n_cells) - 1)  # of an incomplete column: missing
         self.register_buffer("first_code", torch.tensor(np.cumsum([0, *self.sizes[:-1]])))
         self.register_buffer("is_incomplete", torch.tensor(self.incomplete))
-        before = torch.ones(n, n, dtype=torch.float64).tril(-1)
-        self.register_buffer("before", before.repeat_interleave(n_units, 0).repeat_interleave(n_values, 1))
         n_codes = sum(self.sizes)
         self.embedding = nn.Parameter(torch.randn(n_codes + 1, width) / math.sqrt(n))
         smooth = [waves(cells, size, N_WAVES) for cells, size in zip(columns, self.sizes, strict=True)]
@@ -308,6 +306,29 @@ class MixedModel(nn.Module):
         units = self._units(output).unbind(-2)
         return [F.linear(u, *head) for u, head in zip(units, self._heads(), strict=True)]
 
+    def _tell(self, code: torch.Tensor, shows: torch.Tensor) -> torch.Tensor:
+        """Return what the columns that show tell those after them, shape (B, out_features).
+
+        A product with a matrix that is zero from the diagonal on, by blocks of columns from the last
+        to the first. Of a column of few codes the values, which are as few, are multiplied first.
+        """
+        n_units, n_values = self.link.shape[1], self.values.shape[1]
+        tables = self._smoothed(self.values, self.smooth_values).split(self.sizes)
+        contexts = self.context.split(n_values, 1)
+        told = self.context.new_zeros(len(code), 0)
+        columns = range(self.n_features - 1)
+        for block in np.array_split(columns, min(N_BLOCKS, len(columns)))[::-1] if columns else ():
+            values, weights = [], []
+            for j in block:
+                table, weight = tables[j], contexts[j][(j + 1) * n_units :]
+                if len(table) < n_values:
+                    table, weight = torch.eye(len(table)).to(table), weight @ table.T
+                values.append(F.embedding(code[:, j], table) * shows[:, j, None])
+                weights.append(F.pad(weight, (0, 0, (j - block[0]) * n_units, 0)))
+            part = F.linear(torch.cat(values, 1), torch.cat(weights, 1))
+            told = part + F.pad(told, (part.shape[1] - told.shape[1], 0))
+        return F.pad(told, (n_units, 0))
+
     def log_prob(self, x: torch.Tensor, output: torch.Tensor, complete: bool = False) -> torch.Tensor:
         """Return log p of each cell in nats given those before it, shape (..., B, n_features).
 
@@ -316,10 +337,7 @@ class MixedModel(nn.Module):
         """
         cell, seen, flag = self._read(x)
         if self.chain:
-            shows = (seen & (flag == 0)).to(output.dtype)
-            table = self._smoothed(self.values, self.smooth_values)
-            values = F.embedding(self.near[cell], table) * shows[..., None]
-            output = output + F.linear(values.flatten(1), self.context * self.before)
+            output = output + self._tell(self.near[cell] - self.first_code, seen & (flag == 0))
         target = self.target[cell]
         place = (target - self.first_code).clamp(min=0)
         log_probs = []
@@ -413,7 +431,7 @@ class MixedModel(nn.Module):
         codes; the codes that `pick` made of these; the log-density of what is given, else 0.
         """
         cell, seen, _ = self._read(x)
-        context = (self.context * self.before).split(self.values.shape[1], 1)
+        context = self.context.split(self.values.shape[1], 1)
         table = self._smoothed(self.values, self.smooth_values)
         n_units, output = self.link.shape[1], output.clone()
         for j, (column, (head, bias)) in enumerate(zip(self.columns, self._heads(), strict=True)):

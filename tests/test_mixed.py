@@ -97,6 +97,22 @@ def test_a_column_depends_on_those_before_it_alone(levels, chain):
             assert torch.allclose(changed[j + 1 :], log_p[j + 1 :]) is not chain
 
 
+@pytest.mark.parametrize("n_columns", [1, 2, 9, 21])
+def test_what_columns_tell_is_one_masked_product(n_columns):
+    rng = np.random.default_rng(0)
+    few, many = rng.integers(3, size=(500, n_columns)), rng.integers(70, size=(500, n_columns))
+    X = np.where(np.arange(n_columns) % 3, few, many).astype(float)  # of fewer codes than values, and of more
+    model = build(X, levels=[3 if j % 3 else 70 for j in range(n_columns)])
+    cell = model._read(model.standardize(torch.tensor(X)))[0]
+    shows = torch.tensor(rng.random(X.shape) < 0.7)
+    values = model.values[model.near[cell]] * shows[..., None]  # levels have no smooth part
+    n_units, n_values = model.link.shape[1], model.values.shape[1]
+    later = torch.ones(n_columns, n_columns).tril(-1).to(values)
+    mask = later.repeat_interleave(n_units, 0).repeat_interleave(n_values, 1)
+    expected = values.flatten(1) @ (model.context * mask).T
+    torch.testing.assert_close(model._tell(model.near[cell] - model.first_code, shows), expected)
+
+
 def test_drawn_rows_follow_the_chain(levels):
     X, n_levels = levels
     model = build(X, levels=n_levels)
