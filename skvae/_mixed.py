@@ -17,6 +17,7 @@ from ._typing import Array
 
 ALONE = 0.3  # share of the rows in a training step whose columns are told by z alone
 HOLED = 0.1  # share of the rows of which some cells, any share of them, are hidden from all
+HOLED_OF_FEW, MANY = 0.03, 10_000  # the same where rows are few; rows from which on it is `HOLED`
 MAX_BINS = 200
 UNITS, MAX_UNITS = 2048, 128  # hidden units of all columns together, and of one
 FREE = 0.1  # start of what each code has for itself, beside what it shares with those next to it
@@ -107,7 +108,9 @@ class Mixed(Likelihood):
             x = np.asarray(X[:, j], dtype=float)
             columns.append(levels(x, sample_weight, n) if n else cut(x, sample_weight, n_bins))
         missing = np.array([np.average(np.isnan(X[:, j]), weights=sample_weight) for j in range(X.shape[1])])
-        return MixedModel(columns, missing, 256 if amount >= 1000 else 128, self.chain)
+        model = MixedModel(columns, missing, 256 if amount >= 1000 else 128, self.chain)
+        model.holed = float(np.clip(HOLED * amount / MANY, HOLED_OF_FEW, HOLED))
+        return model
 
 
 class _Column(nn.Module):
@@ -200,8 +203,14 @@ class MixedModel(nn.Module):
     width : int
         Values per row that the encoder sees; the decoder gives twice as many.
     chain : bool
+
+    Attributes
+    ----------
+    holed : float
+        Share of the rows in a training step of which some cells are hidden.
     """
 
+    holed = HOLED
     columns: Any  # nn.ModuleList of _Column, whose items have no methods to mypy
     target: torch.Tensor
     near: torch.Tensor
@@ -261,7 +270,7 @@ class MixedModel(nn.Module):
         u = torch.rand((len(x), 2 + self.n_features), generator=generator, dtype=x.dtype, device=x.device)
         kind, share, cells = u[:, :1], u[:, 1:2], u[:, 2:]
         alone = kind < ALONE
-        holed = (kind > 1 - HOLED) & (cells < share)
+        holed = (kind > 1 - self.holed) & (cells < share)
         return x + self.stride * alone + 2 * self.stride * holed
 
     def _read(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
