@@ -72,7 +72,7 @@ def choose_plan(
     batch_size = n_rows if full_batch else auto("batch_size", 512 if table and n_rows > 10_000 else 128)
     large = amount >= SMALL
     if table:
-        size = n_rows / 33_000
+        size = n_rows / 33_000  # rows beyond teach less, and a fit of 300,000 should take minutes
         steps = 500 if full_batch else max(600, 1600 * size ** (0.5 if size < 1 else 0.35))
     else:
         steps = 500 if full_batch else (2000 if large else 1500) * max(1.0, n_rows / 1500) ** 0.56
