@@ -47,7 +47,7 @@ class Adam:
         """Forget the moments of the gradients, and the average."""
         self.first = [torch.zeros_like(p) for p in self.parameters]
         self.second = [torch.zeros_like(p) for p in self.parameters]
-        self.n_steps = torch.zeros((), device=self.parameters[0].device)
+        self.n_steps = torch.zeros((), dtype=torch.float32, device=self.parameters[0].device)
         self.average = [p.detach().clone() for p in self.parameters] if self.averaging else []
 
     def state(self) -> dict[str, Any]:
@@ -71,8 +71,8 @@ class Adam:
             self.average = weights
 
     @torch.no_grad()
-    def step(self, gradients: Sequence[Any], rate: float) -> None:
-        """Update the weights at a learning rate; a gradient of None leaves its weights alone."""
+    def step(self, gradients: Sequence[Any], rate: Any) -> None:
+        """Update the weights at a rate, a number or tensor; a gradient of None leaves its weights alone."""
         self.n_steps += 1
         gradients = [_laid_out_as(p, g) for p, g in zip(self.parameters, gradients, strict=True)]
         for part, weight_decay, factor in self.groups:
@@ -86,7 +86,7 @@ class Adam:
                 [self.second[i] for i in known],
                 [],
                 [self.n_steps] * len(known),
-                lr=rate * factor,
+                lr=rate if factor == 1 else rate * factor,
                 beta1=self.betas[0],
                 beta2=self.betas[1],
                 weight_decay=weight_decay,
@@ -95,7 +95,9 @@ class Adam:
                 maximize=False,
             )
         if self.averaging:
-            torch._foreach_lerp_(self.average, self.parameters, 10 / (10 + float(self.n_steps)))
+            steps = torch._foreach_sub(self.parameters, self.average)
+            torch._foreach_mul_(steps, 10 / (10 + self.n_steps))
+            torch._foreach_add_(self.average, steps)
 
 
 def _laid_out_as(parameter: torch.Tensor, gradient: torch.Tensor | None) -> torch.Tensor | None:

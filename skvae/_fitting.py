@@ -4,6 +4,7 @@ import copy
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -25,6 +26,7 @@ from ._typing import Array, History
 from ._validation import OBJECTIVES, PRIORS, build_network, resolve, resolve_device, resolve_likelihood
 from .likelihoods import Mixed
 from .model import VAE, posterior_of
+from .objectives import MMD
 from .priors import PriorModel, by_class
 from .training import Plan, extend_history, make_optimizer, to_history, train
 
@@ -145,7 +147,7 @@ def build_model(vae: Any, data: Data, amount: float, held_out: bool) -> None:
         decoder = build_network(decoder, "decoder", k, n_out)
         index = split(vae, data)[0] if held_out else np.arange(len(data))
         prior = build_prior(vae, data, index, observation, encoder)
-    vae.module_ = VAE(encoder, decoder, observation, prior, k)
+    vae.module_ = VAE(encoder, decoder, observation, prior, k).to(vae.device_)
 
 
 def split(vae: Any, data: Data) -> tuple[Array, Array]:
@@ -222,9 +224,18 @@ def make_plan(vae: Any, data: Data, passing: bool) -> Plan:
     n_before = 0 if passing else vae.n_iter_
     table = isinstance(vae.likelihood_, Mixed)
     params = vae.get_params()
-    return choose_plan(
+    plan = choose_plan(
         params, vae.objective_, len(data), vae._amount, data.X.shape[1], n_before, passing, table
     )
+    return replace(plan, replay=can_replay(vae))
+
+
+def can_replay(vae: Any) -> bool:
+    """Tell whether training steps can be recorded: on CUDA, all parts known not to wait for the host."""
+    parts = (vae.encoder, vae.decoder, vae.likelihood_, vae.prior_, vae.objective_)
+    ours = all(part is None or type(part).__module__.startswith("skvae.") for part in parts)
+    waits = vae.conditional or isinstance(vae.objective_, MMD)
+    return vae.device_.type == "cuda" and ours and not waits and not vae.compile
 
 
 def on_device(

@@ -13,6 +13,7 @@ from torch import nn
 from ._cells import Cells, cut, ends, flatten, levels, waves
 from ._heaps import members, ratios
 from ._observation import Likelihood
+from ._random import uniform
 from ._typing import Array
 
 ALONE = 0.3  # share of the rows in a training step whose columns are told by z alone
@@ -179,7 +180,7 @@ class _Column(nn.Module):
 
     def draw(self, code: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Draw a value for each code, evenly within one of its cells."""
-        u = torch.rand((2, *code.shape), generator=generator, dtype=self.mean.dtype, device=code.device)
+        u = uniform((2, *code.shape), self.mean, generator)
         cell = torch.searchsorted(self.ladder, code + u[0], right=True).sub_(1)
         if self.lattice is None:
             return torch.lerp(self.low[cell], self.high[cell], u[1])
@@ -267,7 +268,7 @@ class MixedModel(nn.Module):
         x = torch.where(self.is_incomplete & torch.isnan(x), self.last_cell.to(x), x)
         if not self.chain:
             return x
-        u = torch.rand((len(x), 2 + self.n_features), generator=generator, dtype=x.dtype, device=x.device)
+        u = uniform((len(x), 2 + self.n_features), x, generator)
         kind, share, cells = u[:, :1], u[:, 1:2], u[:, 2:]
         alone = kind < ALONE
         holed = (kind > 1 - self.holed) & (cells < share)
@@ -331,7 +332,8 @@ class MixedModel(nn.Module):
             for j in block:
                 table, weight = tables[j], contexts[j][(j + 1) * n_units :]
                 if len(table) < n_values:
-                    table, weight = torch.eye(len(table)).to(table), weight @ table.T
+                    eye = torch.eye(len(table), dtype=table.dtype, device=table.device)
+                    table, weight = eye, weight @ table.T
                 values.append(F.embedding(code[:, j], table) * shows[:, j, None])
                 weights.append(F.pad(weight, (0, 0, (j - block[0]) * n_units, 0)))
             part = F.linear(torch.cat(values, 1), torch.cat(weights, 1))
@@ -395,8 +397,7 @@ class MixedModel(nn.Module):
         values = []
 
         def pick(log_p: torch.Tensor) -> torch.Tensor:
-            code = torch.multinomial(log_p.flatten(0, -2).exp(), 1, generator=generator)
-            return code.view(log_p.shape[:-1])
+            return _pick(log_p, uniform((*log_p.shape[:-1], 1), log_p, generator))
 
         for column, given, _, code, told in self._follow(x, output, pick, holes):
             log_prob = log_prob + told
@@ -415,8 +416,7 @@ class MixedModel(nn.Module):
         log_weight, parts = log_ratio, []
 
         def pick(log_p: torch.Tensor) -> torch.Tensor:
-            u = torch.rand((len(log_p), 1, 1), generator=generator, dtype=log_p.dtype, device=log_p.device)
-            return (log_p.exp().cumsum(-1) < u).sum(-1).clamp(max=log_p.shape[-1] - 1)
+            return _pick(log_p, uniform((len(log_p), 1, 1), log_p, generator))
 
         for column, _, log_p, _, told in self._follow(x, output, pick):
             log_weight = log_weight + told
@@ -475,3 +475,8 @@ class MixedModel(nn.Module):
 
     def fit_constants(self, x: torch.Tensor, output: torch.Tensor) -> None:
         """Do nothing: there are no constants."""
+
+
+def _pick(log_p: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
+    """Return the codes that uniform numbers stand for, shape log_p.shape[:-1]."""
+    return (log_p.exp().cumsum(-1) <= u).sum(-1).clamp(max=log_p.shape[-1] - 1)

@@ -26,7 +26,8 @@ class MixtureLogProb(torch.autograd.Function):
         precision = torch.exp(-2 * bounded)
         scaled = means * precision
         weights = torch.log_softmax(logits, 0)
-        constant = weights - (bounded + 0.5 * (means * scaled + LOG_2PI)).sum(-1)
+        volume = torch.addcmul(bounded, means, scaled, value=0.5).sum(-1)
+        constant = (weights - volume).sub_(0.5 * LOG_2PI * means.shape[-1])
         flat = z.reshape(-1, z.shape[-1])
         powers = torch.cat((flat, flat.square()), 1)
         factors = torch.cat((scaled, -0.5 * precision), 1)
@@ -48,7 +49,9 @@ class MixtureLogProb(torch.autograd.Function):
         first, second = (shares.t() @ powers).chunk(2, 1)
         centred = torch.addcmul(first, mass, means, value=-1)  # sum of shares * (z - mean)
         grad_means = precision * centred
-        squares = second - means * (first + centred)  # sum of shares * (z - mean)^2
-        grad_log_stds = (precision * squares - mass) * (log_stds >= MIN_LOG_STD)
+        # sum of shares * (z - mean)^2
+        squares = torch.addcmul(second, means, first + centred, value=-1)
+        grad_log_stds = torch.addcmul(-mass, precision, squares).mul_(log_stds >= MIN_LOG_STD)
         mass = mass.squeeze(1)
-        return grad_z, grad_means, grad_log_stds, mass - weights.exp() * mass.sum()
+        grad_logits = torch.addcmul(mass, weights.exp(), mass.sum(), value=-1)
+        return grad_z, grad_means, grad_log_stds, grad_logits

@@ -9,6 +9,7 @@ import torch
 from sklearn.base import BaseEstimator
 from torch import nn
 
+from ._random import bernoulli
 from ._typing import Array
 
 
@@ -137,7 +138,7 @@ class ObservationModel(nn.Module):
         """Draw the zeros and ones of this pass where x holds probabilities; else return x."""
         if not self.likelihood.dynamic:
             return x
-        return torch.where(torch.isnan(x), x, torch.bernoulli(torch.nan_to_num(x), generator=generator))
+        return torch.where(torch.isnan(x), x, bernoulli(torch.nan_to_num(x), generator))
 
     def features(self, x: torch.Tensor, complete: bool = False) -> torch.Tensor:
         """Return what the encoder sees of x, shape (B, in_features). A missing cell is 0, the average.

@@ -1,7 +1,7 @@
 """Seeds and noise that leave every global generator as it was."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -45,6 +45,38 @@ def global_seed(seed: int) -> Iterator[None]:
             generator.set_state(state)
 
 
+# A generator on the CPU draws the same for every device; training draws on its own.
+
+
+def uniform(shape: Sequence[int], like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Draw numbers between 0 and 1, of the type and on the device of `like`."""
+    u = torch.rand(tuple(shape), generator=generator, dtype=like.dtype, device=generator.device)
+    return u.to(like.device)
+
+
+def normal(shape: Sequence[int], like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Draw standard normal numbers, of the type and on the device of `like`."""
+    noise = torch.randn(tuple(shape), generator=generator, dtype=like.dtype, device=generator.device)
+    return noise.to(like.device)
+
+
+def choose(probabilities: torch.Tensor, n: int, generator: torch.Generator) -> torch.Tensor:
+    """Draw n indices with replacement."""
+    index = torch.multinomial(probabilities.to(generator.device), n, replacement=True, generator=generator)
+    return index.to(probabilities.device)
+
+
+def bernoulli(probabilities: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Draw zeros and ones."""
+    return torch.bernoulli(probabilities.to(generator.device), generator=generator).to(probabilities.device)
+
+
+def poisson(rates: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Draw counts."""
+    return torch.poisson(rates.to(generator.device), generator=generator).to(rates.device)
+
+
 def standard_gamma(concentration: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Draw from Gamma(concentration, 1), the only sampler that torch keeps behind an underscore."""
-    return torch._standard_gamma(concentration, generator=generator)
+    drawn = torch._standard_gamma(concentration.to(generator.device), generator=generator)
+    return drawn.to(concentration.device)

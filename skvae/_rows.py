@@ -84,7 +84,7 @@ def load_rows(
     complete = True
     for part in row_chunks(*x.shape):
         values = X[part] if index is None else X[index[part]]
-        chunk = likelihood.standardize(as_tensor(values, view=True).to(torch.float64))
+        chunk = likelihood.standardize(as_tensor(values, view=True).to(device, torch.float64))
         complete = complete and not bool(torch.isnan(chunk).any())
         x[part] = chunk
     return Rows(x, weight, y, complete)
@@ -215,7 +215,7 @@ class StreamedRows:
 
     def _read(self, index: Any) -> tuple[Any, ...]:
         x = self.X[index if self.index is None else self.index[index]]
-        x = self.likelihood.standardize(as_tensor(x).to(torch.float64))
+        x = self.likelihood.standardize(as_tensor(x).to(self.device, torch.float64))
         index = torch.from_numpy(index) if isinstance(index, np.ndarray) else index
         return x.to(self.device, self.dtype), *_take((self.weight, self.y), index)
 

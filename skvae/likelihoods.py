@@ -18,7 +18,7 @@ from torch.autograd.function import once_differentiable
 from ._arrays import location_and_scale, moments, row_chunks
 from ._mixed import Mixed
 from ._observation import Likelihood, ObservationModel
-from ._random import standard_gamma
+from ._random import bernoulli, normal, poisson, standard_gamma, uniform
 from ._typing import Array
 
 __all__ = [
@@ -184,7 +184,7 @@ class Gaussian(Columnwise):
 
     def log_sigma(self, params: torch.Tensor, constants: Any) -> torch.Tensor:
         """Return log sigma in standardised units; it broadcasts to the cells."""
-        log_sigma = constants[0].mean() if self.sigma == "shared" else constants[0]
+        log_sigma = constants.mean() if self.sigma == "shared" else constants.squeeze(0)
         if self.sigma == "cell":
             log_sigma = (log_sigma + params[..., 1, :]).clamp(max=MAX_LOG_SIGMA)
         floor = math.log(self.min_sigma)
@@ -216,7 +216,7 @@ class Gaussian(Columnwise):
     def sample(self, params: torch.Tensor, constants: Any, generator: torch.Generator) -> torch.Tensor:
         """Add noise of standard deviation sigma."""
         mean = _first(params)
-        noise = torch.randn(mean.shape, generator=generator, dtype=mean.dtype, device=mean.device)
+        noise = normal(mean.shape, mean, generator)
         return mean + noise * torch.exp(self.log_sigma(params, constants))
 
 
@@ -227,20 +227,21 @@ class _GaussianRows(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, mean: Any, log_sigma: Any) -> Any:
-        precision = torch.exp(-log_sigma)
-        standard = (x - mean).mul_(precision)
-        ctx.save_for_backward(standard, precision)
-        squares = torch.linalg.vector_norm(standard, dim=-1).square_()
-        return squares.mul_(-0.5).sub_(log_sigma.sum(-1)).sub_(0.5 * LOG_2PI * mean.shape[-1])
+        sigma = torch.exp(log_sigma)
+        standard = (x - mean).div_(sigma)
+        ctx.save_for_backward(standard, sigma)
+        norm = torch.linalg.vector_norm(standard, dim=-1)
+        constant = -0.5 * LOG_2PI * mean.shape[-1] - log_sigma.sum(-1)
+        return torch.addcmul(constant, norm, norm, value=-0.5)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Any) -> Any:
-        standard, precision = ctx.saved_tensors
+        standard, sigma = ctx.saved_tensors
         grad = grad.unsqueeze(-1)
         scaled = standard * grad
-        grad_log_sigma = torch.addcmul(-grad, scaled, standard).sum_to_size(precision.shape)
-        return None, scaled.mul_(precision), grad_log_sigma
+        grad_log_sigma = torch.addcmul(-grad, scaled, standard).sum_to_size(sigma.shape)
+        return None, scaled.div_(sigma), grad_log_sigma
 
 
 class StudentT(Columnwise):
@@ -289,7 +290,7 @@ class StudentT(Columnwise):
         """Draw by the polar method of Bailey (1994), doi:10.2307/2153537."""
         log_scale, df = self._scale_and_df(constants)
         mean = _first(params)
-        u, v = torch.rand((2, *mean.shape), generator=generator, dtype=mean.dtype, device=mean.device)
+        u, v = uniform((2, *mean.shape), mean, generator)
         radius = torch.sqrt(df * torch.expm1(-2.0 / df * torch.log1p(-u)))
         return mean + torch.exp(log_scale) * radius * torch.cos(2 * math.pi * v)
 
@@ -347,7 +348,7 @@ class Bernoulli(Columnwise):
 
     def sample(self, params: torch.Tensor, constants: Any, generator: torch.Generator) -> torch.Tensor:
         """Draw zeros and ones."""
-        return torch.bernoulli(torch.sigmoid(_first(params)), generator=generator)
+        return bernoulli(torch.sigmoid(_first(params)), generator)
 
 
 class ContinuousBernoulli(Columnwise):
@@ -391,7 +392,7 @@ class ContinuousBernoulli(Columnwise):
     def sample(self, params: torch.Tensor, constants: Any, generator: torch.Generator) -> torch.Tensor:
         """Invert the distribution function, mirrored so that no exponential overflows."""
         eta = _first(params)
-        u = torch.rand(eta.shape, generator=generator, dtype=eta.dtype, device=eta.device)
+        u = uniform(eta.shape, eta, generator)
         small = eta.abs() < 1e-3
         size = torch.where(small, 1.0, eta.abs())
         x = -torch.log1p(u * torch.expm1(-size)) / size  # density proportional to exp(-size x)
@@ -427,7 +428,7 @@ class Poisson(Columnwise):
 
     def sample(self, params: torch.Tensor, constants: Any, generator: torch.Generator) -> torch.Tensor:
         """Draw counts."""
-        return torch.poisson(self.mean(params, constants), generator=generator)
+        return poisson(self.mean(params, constants), generator)
 
 
 class NegativeBinomial(Columnwise):
@@ -463,7 +464,7 @@ class NegativeBinomial(Columnwise):
         """Draw a gamma rate, then a Poisson count."""
         mean = self.mean(params, constants)
         r = torch.exp(constants[0].clamp(-10.0, 10.0)).expand_as(mean)
-        return torch.poisson(standard_gamma(r.contiguous(), generator) * mean / r, generator=generator)
+        return poisson(standard_gamma(r.contiguous(), generator) * mean / r, generator)
 
 
 def _count_model(
@@ -524,5 +525,5 @@ class Categorical(Columnwise):
 
     def sample(self, params: torch.Tensor, constants: Any, generator: torch.Generator) -> torch.Tensor:
         """Draw levels by the Gumbel trick."""
-        u = torch.rand(params.shape, generator=generator, dtype=params.dtype, device=params.device)
+        u = uniform(params.shape, params, generator)
         return (params - torch.log(-torch.log(u))).argmax(-2).to(params.dtype)

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ._random import normal, uniform
+
 if TYPE_CHECKING:
     from ._mixed import MixedModel
     from ._observation import ObservationModel
@@ -41,12 +43,15 @@ class Posterior:
 
     def rsample(self, noise: torch.Tensor) -> torch.Tensor:
         """Return mean + std * noise, shape (S, B, K), for noise that broadcasts to it."""
-        return torch.addcmul(self.mean, self.std, noise)
+        z = torch.addcmul(self.mean, self.std, noise.squeeze(0))  # one draw: no sum over them backward
+        return z if z.ndim == noise.ndim else z.unsqueeze(0)
 
     def log_prob(self, noise: torch.Tensor) -> torch.Tensor:
         """Return log q of the draw that `noise` makes, shape (S, B)."""
-        constant = 0.5 * (noise.square() + LOG_2PI).sum(-1)  # no gradient: kept apart
-        return -self.log_std.sum(-1) - constant
+        one = noise.squeeze(0)
+        squares = torch.addcmul(self.log_std, one, one, value=0.5).sum(-1)
+        log_prob = -0.5 * LOG_2PI * noise.shape[-1] - squares
+        return log_prob if one.ndim == noise.ndim else log_prob.unsqueeze(0)
 
     def component_log_prob(self, z: torch.Tensor) -> torch.Tensor:
         """Return log q of each component of any z that broadcasts to (B, K)."""
@@ -173,9 +178,10 @@ def _resample(weight: torch.Tensor, n: int, generator: torch.Generator) -> torch
     By systematic resampling (Kitagawa, 1996, doi:10.1080/10618600.1996.10474692): an index is drawn
     twice only if its share is more than 1 / n, where independent draws would repeat others too.
     """
-    u = torch.rand((len(weight), 1), generator=generator, dtype=weight.dtype, device=weight.device)
+    u = uniform((len(weight), 1), weight, generator)
     sums = weight.cumsum(1)
-    points = (torch.randperm(n, generator=generator, device=weight.device) + u) / n * sums[:, -1:]
+    place = torch.randperm(n, generator=generator, device=generator.device).to(weight.device)
+    points = (place + u) / n * sums[:, -1:]
     return torch.searchsorted(sums, points, right=True).clamp(max=weight.shape[1] - 1)
 
 
@@ -369,7 +375,7 @@ class VAE(nn.Module):
         posterior = self.encode(x)
         n_here, n_rows = n_particles - n_particles // 2, 1 if shared else len(x)
         shape = (n_here, n_rows, self.latent_dim)
-        noise = torch.randn(shape, generator=generator, dtype=x.dtype, device=x.device)
+        noise = normal(shape, x, generator)
         n_there = n_particles // 2 * n_rows
         classes = None if y is None else y.repeat(n_particles // 2)
         there = self.prior.sample(n_there, generator, classes).unflatten(0, (-1, n_rows))

@@ -15,6 +15,7 @@ from torch.autograd.function import once_differentiable
 from ._flow import Coupling
 from ._mixture import MIN_LOG_STD, MixtureLogProb
 from ._prior import Prior, PriorModel
+from ._random import choose, normal
 
 __all__ = ["ByClass", "Flow", "Mixture", "Prior", "PriorModel", "StandardNormal", "VampPrior", "by_class"]
 
@@ -51,9 +52,7 @@ class _StandardNormalModel(PriorModel):
     def sample(
         self, n_samples: int, generator: torch.Generator, y: torch.Tensor | None = None
     ) -> torch.Tensor:
-        return torch.randn(
-            (n_samples, len(self.zero)), generator=generator, dtype=self.zero.dtype, device=self.zero.device
-        )
+        return normal((n_samples, len(self.zero)), self.zero, generator)
 
     def kl_from(self, posterior: Any, y: torch.Tensor | None = None) -> torch.Tensor | None:
         return _StandardNormalKL.apply(posterior.mean, posterior.log_std, posterior.std.detach())
@@ -128,15 +127,8 @@ class _MixtureModel(PriorModel):
     def sample(
         self, n_samples: int, generator: torch.Generator, y: torch.Tensor | None = None
     ) -> torch.Tensor:
-        mode = torch.multinomial(
-            torch.softmax(self.logits, 0), n_samples, replacement=True, generator=generator
-        )
-        noise = torch.randn(
-            (n_samples, self.means.shape[1]),
-            generator=generator,
-            dtype=self.means.dtype,
-            device=self.means.device,
-        )
+        mode = choose(torch.softmax(self.logits, 0), n_samples, generator)
+        noise = normal((n_samples, self.means.shape[1]), self.means, generator)
         return self.means[mode] + self._scale(noise, mode)
 
     def _scale(self, noise: torch.Tensor, mode: torch.Tensor) -> torch.Tensor:
@@ -450,7 +442,7 @@ class ByClass(PriorModel):
     ) -> torch.Tensor:
         """Draw z, shape (n_samples, latent_dim), of classes y or of classes at their shares."""
         if y is None:
-            y = torch.multinomial(self.log_shares.exp(), n_samples, replacement=True, generator=generator)
+            y = choose(self.log_shares.exp(), n_samples, generator)
         order, sizes = self._sort(y)
         parts = zip(self.models, sizes, strict=True)
         z = [model.sample(size, generator) for model, size in parts if size]

@@ -12,6 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
 from ._adam import Adam
+from ._replay import Replay
 from ._rows import AnyRows, Batch
 from ._typing import History, Record
 from .model import VAE, Map, Terms
@@ -20,6 +21,7 @@ from .objectives import Objective
 __all__ = ["Plan", "extend_history", "make_optimizer", "to_history", "train"]
 
 Watcher: TypeAlias = Callable[[list[Record]], bool]
+Step: TypeAlias = Callable[[Batch, float, float], torch.Tensor]
 
 RECOVERIES = 3  # how often a fit may return to its last good weights
 CHECK_STEPS = 50  # steps between two looks at whether the loss is still finite
@@ -27,6 +29,7 @@ VALIDATION_ROWS = 4096  # rows evaluated at once
 SOME_ROWS = 4096  # rows that tell where each column's own sigma, and the prior, start
 FINISH_DRAWS, FINISH_NUMBERS = 100_000, 2**24  # of z, by which the prior finishes; of numbers in them
 FINISH_DRAWS_OF_ROW = 30  # more of one row tell nothing more
+REPLAYED_STEPS = 50  # below, recording one costs more than it saves
 PRINT_SECONDS = 0.5  # pause between two printed epochs
 
 
@@ -70,6 +73,8 @@ class Plan:
         Lower precision that the networks' products are computed in.
     compile : bool
         Compile the networks, by `torch.compile`.
+    replay : bool
+        Replay the steps as CUDA graphs where there are many: see `Replay` for what it asks of them.
     patience : int or None
         Epochs without an improvement of the validation loss by `tol` before stopping.
     tol : float
@@ -92,6 +97,7 @@ class Plan:
     dtype: torch.dtype = torch.float32
     autocast: torch.dtype | None = None
     compile: bool = False
+    replay: bool = False
     patience: int | None = None
     tol: float = 0.0
     verbose: int = 0
@@ -220,6 +226,7 @@ class _Run:
         self.generator, self.optimizer, self.validation = generator, optimizer, validation
         self.steps_per_epoch = max(1, round(len(rows) / plan.batch_size))
         self.corrupt = self.add_noise if plan.input_noise else None
+        self.take = self.make_step()
         self.tied = False
         self.ascents: dict[int, torch.Tensor] = {}
         self.records: list[Record] = []
@@ -233,6 +240,12 @@ class _Run:
             self.validation_noise = torch.randn(
                 shape, generator=generator, dtype=rows.dtype, device=rows.device
             )
+
+    def make_step(self) -> Step:
+        """Return what takes a step: `step`, or `step` replayed."""
+        if self.plan.replay and self.plan.epochs * self.steps_per_epoch >= REPLAYED_STEPS:
+            return Replay(self.step, self.generator)
+        return self.step
 
     def loop(self, on_epoch: Watcher | None) -> None:
         """Run the epochs; return to the last good weights where a step came to nothing."""
@@ -257,21 +270,15 @@ class _Run:
 
     def epoch(self, epoch: int) -> Record:
         """Take the steps of one epoch and return its record."""
-        plan, model, generator = self.plan, self.model.train(), self.generator
+        plan, model = self.plan, self.model.train()
         total = plan.epochs * self.steps_per_epoch
-        parts: list[tuple[torch.Tensor, ...]] = []
-        weights = []
-        for i, batch in enumerate(self.rows.batches(self.steps_per_epoch, generator)):
+        parts, weights = [], []
+        for i, batch in enumerate(self.rows.batches(self.steps_per_epoch, self.generator)):
             step = epoch * self.steps_per_epoch + i
             progress = min(1.0, (step + 0.5) / total)
             rate, beta = plan.rate(progress) * self.rate_factor, plan.beta_at(progress)
-            n_rows, weight = len(batch.x), batch.weight
-            batch = batch._replace(x=model.likelihood.draw(batch.x, generator))
-            terms = self.terms(batch, self.noise(n_rows), self.corrupt)
-            value = self.objective(terms, beta)
-            ascent = self.ascent(n_rows) if weight is None else weight / -n_rows
-            gradients = torch.autograd.grad(value, self.optimizer.parameters, ascent, allow_unused=True)
-            self.optimizer.step(gradients, rate)
+            parts.append(self.take(batch, rate, beta))
+            weights.append(batch.weight)
             if plan.settle and step == math.ceil(plan.settle * total):
                 self.settle()
             tied, self.tied = self.tied, progress < plan.tied
@@ -279,8 +286,6 @@ class _Run:
                 model.likelihood.tie_constants()
             elif tied:
                 self.untie()
-            parts.append((value.detach(), terms.reconstruction.detach(), terms.kl.detach()))
-            weights.append(weight)
         bound, reconstruction, kl = self.means(parts, weights)
         record = {
             "loss": -bound,
@@ -292,6 +297,17 @@ class _Run:
         if self.validation is not None:
             record |= self.validate(self.validation)
         return record
+
+    def step(self, batch: Batch, rate: Any, beta: Any) -> torch.Tensor:
+        """Take a step; return the objective, its reconstruction and its KL of each row, shape (3, B)."""
+        n_rows = len(batch.x)
+        batch = batch._replace(x=self.model.likelihood.draw(batch.x, self.generator))
+        terms = self.terms(batch, self.noise(n_rows), self.corrupt)
+        value = self.objective(terms, beta)
+        ascent = self.ascent(n_rows) if batch.weight is None else batch.weight / -n_rows
+        gradients = torch.autograd.grad(value, self.optimizer.parameters, ascent, allow_unused=True)
+        self.optimizer.step(gradients, rate)
+        return torch.stack((value, terms.reconstruction, terms.kl)).detach()
 
     def terms(self, batch: Batch, noise: torch.Tensor | None, corrupt: Map | None = None) -> Terms:
         """Return the `Terms` of a batch."""
@@ -306,9 +322,9 @@ class _Run:
         return self.ascents[n_rows]
 
     @staticmethod
-    def means(parts: list[tuple[torch.Tensor, ...]], weights: list[Any]) -> list[float]:
-        """Average each of the pieces over the rows of all batches."""
-        rows = torch.stack([torch.cat(part) for part in zip(*parts, strict=True)])
+    def means(parts: list[torch.Tensor], weights: list[Any]) -> list[float]:
+        """Average the figures over the rows of all batches."""
+        rows = torch.cat(parts, 1)
         return (rows if weights[0] is None else rows * torch.cat(weights)).mean(1).tolist()
 
     @torch.no_grad()
@@ -358,7 +374,7 @@ class _Run:
         noise = torch.randn(
             features.shape, generator=self.generator, dtype=features.dtype, device=features.device
         )
-        return noise.mul_(self.plan.input_noise).add_(features)
+        return torch.add(features, noise, alpha=self.plan.input_noise)
 
     @torch.no_grad()
     def validate(self, rows: AnyRows) -> Record:
@@ -420,6 +436,7 @@ class _Run:
         self.rate_factor /= 3
         self.go_back()
         self.optimizer.reset()
+        self.take = self.make_step()  # what was recorded goes by the moments that are forgotten
 
     def go_back(self) -> None:
         """Put back the last weights that were found sound."""

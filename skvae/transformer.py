@@ -384,7 +384,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         check_count(n_samples, "n_samples")
         codes: Any = read_classes(self, y, n_samples, may_be_one=True)
         codes = None if codes is None else torch.tensor(codes, device=self.device_)
-        module, generator = self.module_, make_generator(draw_seed(random_state), self.device_)
+        module, generator = self.module_, make_generator(draw_seed(random_state))
         with torch.no_grad(), threads():
             z = module.prior.sample(int(n_samples), generator, codes).cpu().numpy()
 
@@ -433,7 +433,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         X = read_given(self, given)
         codes = read_classes(self, y, len(X), may_be_one=True)
         module: VAE = self.module_
-        generator = make_generator(draw_seed(random_state), self.device_)
+        generator = make_generator(draw_seed(random_state))
         size = min(n_samples, SAMPLES_AT_ONCE)
         n_particles = max(LEAST_PARTICLES, PARTICLES * size)
 
@@ -478,13 +478,13 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         filled = read_rows(self, X)
         n_draws = max(2, n_draws)  # half of them from the prior
         seed = draw_seed(random_state) if draw else self._seed
-        module, generator = self._module(filled.dtype), make_generator(seed, self.device_)
+        module, generator = self._module(filled.dtype), make_generator(seed)
 
         def fill(x: torch.Tensor) -> torch.Tensor:
             x = module.likelihood.standardize(x)
             if draw:
                 return module.condition(x, 1, n_draws, generator)[:, 0]
-            return module.expect(x, n_draws, make_generator(seed, self.device_))  # the same for all rows
+            return module.expect(x, n_draws, make_generator(seed))  # the same for all rows
 
         holed = np.flatnonzero(np.isnan(filled).any(axis=1))
         if len(holed):

@@ -43,7 +43,7 @@ def seconds_per_step(X, L, B, epochs, **params):
     return (long - short) / (2 * epochs * round(len(X) / B))
 
 
-def pythae_seconds_per_step(X, H, L, B, epochs):
+def pythae_seconds_per_step(X, H, L, B, epochs, no_cuda=True):
     """Return pythae's seconds per step with the same network, or None without pythae."""
     if importlib.util.find_spec("pythae") is None:
         return None
@@ -81,7 +81,7 @@ def pythae_seconds_per_step(X, H, L, B, epochs):
     for n in (epochs, 2 * epochs):
         with tempfile.TemporaryDirectory() as folder:
             config = BaseTrainerConfig(
-                output_dir=folder, num_epochs=n, per_device_train_batch_size=B, no_cuda=True
+                output_dir=folder, num_epochs=n, per_device_train_batch_size=B, no_cuda=no_cuda
             )
             model = VAE(VAEConfig(input_dim=(D,), latent_dim=L), Encoder(), Decoder())
             rows = [{"data": row} for row in torch.from_numpy(X)]

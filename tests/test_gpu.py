@@ -1,0 +1,215 @@
+"""What a CUDA device changes: steps are replayed, nothing waits for the host, and all else is as on a CPU."""
+
+import io
+import pickle
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from skvae import (
+    VAEImputer,
+    VAEOutlierDetector,
+    VAEOverSampler,
+    VAETransformer,
+    _fitting,
+    _replay,
+    likelihoods,
+    networks,
+    objectives,
+    persistence,
+    training,
+)
+
+if not torch.cuda.is_available():
+    pytest.skip("there is no CUDA device", allow_module_level=True)
+
+N_ROWS = 600  # two sizes of batch: 128 would divide 640
+
+
+def table():
+    rng = np.random.default_rng(0)
+    number = rng.normal(size=N_ROWS)
+    return pd.DataFrame(
+        {
+            "number": np.where(rng.random(N_ROWS) < 0.1, np.nan, number),
+            "level": np.where(number > 0, "above", rng.choice(["low", "lower"], N_ROWS)),
+            "count": rng.poisson(np.exp(number)),
+            "day": pd.Timestamp("2024-01-01") + pd.to_timedelta(rng.integers(0, 900, N_ROWS), "D"),
+        }
+    )
+
+
+def numbers(digits):
+    X = np.resize(digits[0], (N_ROWS, 64))
+    return X + np.random.default_rng(0).normal(scale=0.1, size=X.shape)
+
+
+def counts(digits):
+    return np.resize(np.round(digits[0] * 16), (N_ROWS, 64))
+
+
+def holes(digits):
+    X = numbers(digits)
+    X[np.random.default_rng(1).random(X.shape) < 0.1] = np.nan
+    return X
+
+
+CASES = {
+    "default": (numbers, {}),
+    "weights": (numbers, {"weighted": True}),
+    "normal": (numbers, {"prior": "normal"}),
+    "vamp": (numbers, {"prior": "vamp"}),
+    "flow": (numbers, {"prior": "flow"}),
+    "iwae": (numbers, {"objective": objectives.IWAE(5)}),
+    "dreg": (numbers, {"objective": objectives.IWAE(5, dreg=True)}),
+    "free bits": (numbers, {"objective": objectives.ELBO(free_bits=2.0)}),
+    "warm-up": (numbers, {"kl_warmup": 0.3}),
+    "beta_tc": (numbers, {"objective": "beta_tc", "beta": 4.0}),
+    "dip": (numbers, {"objective": "dip"}),
+    "autoencoder": (numbers, {"objective": "autoencoder"}),
+    "mmd": (numbers, {"objective": "mmd"}),
+    "student_t": (numbers, {"likelihood": "student_t"}),
+    "dynamic": (
+        lambda digits: np.clip(numbers(digits), 0, 1),
+        {"likelihood": likelihoods.Bernoulli(dynamic=True)},
+    ),
+    "negative_binomial": (counts, {"likelihood": "negative_binomial"}),
+    "categorical": (counts, {"likelihood": "categorical"}),
+    "holes": (holes, {}),
+    "table": (lambda digits: table(), {}),
+    "bfloat16": (numbers, {"precision": "bfloat16"}),
+    "float64": (numbers, {"precision": "float64"}),
+    "full batch": (lambda digits: numbers(digits)[:200], {"batch_size": "auto"}),
+    "images": (numbers, {"encoder": networks.Conv((1, 8, 8)), "decoder": networks.Conv((1, 8, 8))}),
+}
+WAITS = {"mmd"}  # for the host in each step, so that its steps are not recorded
+
+
+def fit(X, weighted=False, **params):
+    params = {"n_components": 3, "batch_size": 128, "max_iter": 60, "random_state": 0} | params
+    weight = np.random.default_rng(2).integers(1, 4, len(X)) if weighted else None
+    return VAETransformer(**params).fit(X, sample_weight=weight)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_replayed_steps_are_the_steps(case, digits, monkeypatch):
+    make, params = CASES[case]
+    X = make(digits)
+    replayed, recordings = [], []
+    record = _replay.Replay._record
+    monkeypatch.setattr(_replay.Replay, "_record", lambda *args: recordings.append(0) or record(*args))
+    replayed = fit(X, **params)
+    assert bool(recordings) == (case not in WAITS)
+    monkeypatch.setattr(_fitting, "can_replay", lambda vae: False)
+    stepped = fit(X, **params)
+    # the same draws; rounding grows from step to step, so the first epochs are compared closely
+    np.testing.assert_allclose(replayed.history_["loss"][:5], stepped.history_["loss"][:5], rtol=2e-3)
+    spread = np.ptp(stepped.history_["loss"])
+    assert abs(replayed.history_["loss"][-1] - stepped.history_["loss"][-1]) < 0.03 * spread
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case not in WAITS])
+def test_no_step_waits_for_the_host(case, digits, monkeypatch):
+    make, params = CASES[case]
+    step = training._Run.step
+
+    def watched(self, *args):
+        torch.cuda.set_sync_debug_mode("error" if self.ascents else "default")
+        try:
+            return step(self, *args)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+    monkeypatch.setattr(training._Run, "step", watched)
+    monkeypatch.setattr(_fitting, "can_replay", lambda vae: False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Synchronization debug mode is a prototype")
+        fit(make(digits), **params | {"max_iter": 2})
+
+
+@pytest.mark.parametrize("case", ["default", "table"])
+def test_a_model_of_a_gpu_computes_on_a_cpu(case, digits, tmp_path):
+    make, params = CASES[case]
+    X = make(digits)
+    vae = fit(X, **params)
+    assert vae.device_.type == "cuda"
+    assert next(vae.module_.parameters()).is_cuda
+    persistence.save(vae, tmp_path / "vae.skvae")
+    for other in (pickle.loads(pickle.dumps(vae)), persistence.load(tmp_path / "vae.skvae")):
+        assert other.device_.type == "cpu"
+        assert not any(t.is_cuda for t in other.module_.state_dict().values())
+        np.testing.assert_allclose(other.transform(X), vae.transform(X), rtol=1e-3, atol=1e-3)
+        np.testing.assert_allclose(
+            other.score_samples(X, n_draws=200), vae.score_samples(X, n_draws=200), atol=1.0
+        )
+        assert len(other.sample(5, random_state=0)) == 5
+    buffer = io.BytesIO()
+    pickle.dump(vae, buffer)
+    assert vae.device_.type == "cuda"  # it stays where it is
+
+
+@pytest.mark.parametrize("case", ["default", "table"])
+def test_a_fit_goes_on(case, digits):
+    make, params = CASES[case]
+    X = make(digits)
+    vae = fit(X, **params | {"warm_start": True, "max_iter": 20})
+    vae.set_params(max_iter=40).fit(X)
+    assert vae.n_iter_ == 40
+    streamed = VAETransformer(3, random_state=0)
+    for _ in range(30):
+        streamed.partial_fit(X)
+    assert streamed.score(X) > streamed.history_["loss"][0] * -1
+    assert np.isfinite(streamed.score(X))
+
+
+def test_seeds_mean_the_same_everywhere(digits):
+    for X in (numbers(digits), table()):
+        there = fit(X)
+        here = pickle.loads(pickle.dumps(there))
+        if isinstance(X, pd.DataFrame):
+            a, b = (vae.sample(200, random_state=0) for vae in (there, here))
+            assert (a["level"] == b["level"]).mean() > 0.98  # rounding may turn a draw
+            np.testing.assert_allclose(a["number"].mean(), b["number"].mean(), atol=0.05)
+        else:
+            for draw in (True, False):
+                holed = np.where(np.random.default_rng(3).random(X.shape) < 0.2, np.nan, X)[:20]
+                filled = (vae.impute(holed, draw=draw, n_draws=50, random_state=0) for vae in (there, here))
+                np.testing.assert_allclose(*filled, rtol=1e-2, atol=2e-2)
+            drawn = (vae.sample(20, random_state=0) for vae in (there, here))
+            np.testing.assert_allclose(*drawn, rtol=1e-3, atol=1e-3)
+
+
+def test_companions(digits):
+    X, y = numbers(digits), (np.arange(N_ROWS) % 5 == 0).astype(int)
+    vae = VAETransformer(2, max_iter=20, random_state=0)
+    detector = VAEOutlierDetector(vae).fit(X)
+    assert np.isfinite(detector.score_samples(X)).all()
+    np.testing.assert_allclose(-detector.explain(X).sum(1), detector.score_samples(X), rtol=1e-3, atol=1e-2)
+    assert np.isfinite(VAEImputer(vae).fit_transform(holes(digits))).all()
+    assert not VAEImputer(vae).fit_transform(table()).isna().any().any()
+    resampled, labels = pytest.importorskip("imblearn") and VAEOverSampler(vae).fit_resample(X, y)
+    assert labels.mean() == 0.5
+    assert np.isfinite(resampled).all()
+
+
+def test_numbers_agree_with_those_of_a_cpu(digits):
+    X = numbers(digits)
+    there, here = (fit(X, device=device) for device in ("cuda", "cpu"))
+    # other draws, so another model: as good
+    assert abs(there.score(X) - here.score(X)) < 0.02 * abs(here.score(X)) + 2
+
+
+def test_returning_from_weights_that_are_no_numbers(digits, monkeypatch):
+    with pytest.raises(ValueError, match="The loss was not finite"):
+        fit(numbers(digits), learning_rate=1e20)
+    sound, calls = training._Run.is_sound, []
+    monkeypatch.setattr(
+        training._Run, "is_sound", lambda self: sound(self) and (calls.append(0) or len(calls) != 4)
+    )
+    vae = fit(numbers(digits))
+    assert len(calls) > 4
+    assert np.isfinite(vae.score(numbers(digits)))
+    assert len(vae.history_["loss"]) == 60
