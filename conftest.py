@@ -1,9 +1,13 @@
 """What is not collected with scikit-learn below 1.9, which has no callbacks, and what runs on a GPU."""
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # each of the processes has a core for itself
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 sklearn = Path(find_spec("sklearn").origin)  # not imported yet: tests/conftest.py has settings for that
 collect_ignore = []
