@@ -24,7 +24,7 @@ LAYERS = [
     ],
     ["_arrays", "_cells"],
     ["_rows", "_marginals", "_observation", "_prior", "_mixture", "_flow", "_tree", "_adam"],
-    ["_mixed"],
+    ["_mixed", "_replay"],
     ["likelihoods", "priors", "objectives", "networks"],
     ["columns", "model", "_holes"],
     ["training", "_validation"],  # the latter turns the names that users type into objects
