@@ -82,7 +82,7 @@ class PriorModel(nn.Module, ABC):
         ----------
         n_samples : int
         generator : torch.Generator
-            The only source of chance.
+            The only source of chance, on the CPU whatever the device of the module.
         y : Tensor of int, shape (n_samples,), default=None
             Their classes. None means any.
 

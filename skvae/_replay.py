@@ -69,7 +69,7 @@ class Replay:
             graph.register_generator_state(self.generator)
         with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
             figures = self.step(inputs, self.rate, self.beta)
-        # recording starts by resetting, on its stream, the place in the generator that a replay sets on this one
+        # recording begins by resetting, on its own stream, what a replay sets on this one: where draws go on
         torch.cuda.current_stream(self.generator.device).wait_stream(self.stream)
         return graph, inputs, figures
 

@@ -105,7 +105,7 @@ class Columnwise(Likelihood):
         params : Tensor of shape (..., n_params, n_features)
         constants : Tensor of shape (n_constants, n_features)
         generator : torch.Generator
-            The only source of chance.
+            The only source of chance, on the CPU whatever the device of the module.
 
         Returns
         -------

@@ -160,7 +160,7 @@ class Terms:
             under the prior, by the score function, whatever the prior.
         """
         seed = int(self._noise[0, 0, :1].view(torch.int32)[0].item())  # the bits of one number
-        generator = torch.Generator(self.z.device).manual_seed(seed)
+        generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             z = self._prior.sample(n_draws, generator)
         log_pz = self._prior.log_prob(z)
