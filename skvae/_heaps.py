@@ -8,7 +8,9 @@ FACTORS = (2, 3, 5)
 EVIDENCE = 4.0  # standard deviations of the number of multiples, were there no preference
 EXCESS = 1.2  # how many times as many multiples as without a preference are worth telling
 LEAST, SEVERAL = 20, 5  # rows and different values that tell anything about the next step
-PRIOR_ROWS = 10  # that the preference of the whole column stands for beside the rows of a run
+PRIOR_ROWS = 10  # that the preference of the runs around stands for beside the rows of a run
+AROUND = 8  # runs by which their say falls to a third
+BEYOND = 0.1  # rows that the preference of the whole column stands for beside those around
 
 
 def find_heaps(place: Array, count: Array) -> Array:
@@ -68,16 +70,26 @@ def members(first: Array, last: Array, heaps: Array) -> tuple[Array, Array]:
 def divide(counts: Array, places: Array) -> Array:
     """Return the share of each grade in the mass of each run, shape (n_runs, n_grades).
 
-    The rows of the run tell it, and the preferences of all runs where they are few.
+    The rows of the run tell it, and the preferences of the runs around where they are few: large numbers
+    are rounded to larger steps than small ones.
 
     Parameters
     ----------
     counts, places : ndarray of shape (n_runs, n_grades)
-        Rows and whole numbers of each grade.
+        Rows and whole numbers of each grade, from the lowest run to the highest.
     """
     n, size = counts.sum(1, keepdims=True), places.sum(1, keepdims=True)
-    several = size[:, 0] > 1
-    expected = (n * places / size)[several].sum(0)
-    prior = places * (counts[several].sum(0) + 1) / (expected + 1)
+    several = size > 1
+    seen, expected = several * counts, several * (n * places / size)
+    overall = (seen.sum(0) + BEYOND) / (expected.sum(0) + BEYOND)
+    prior = places * (_around(seen) + BEYOND * overall) / (_around(expected) + BEYOND)
     prior /= prior.sum(1, keepdims=True)
     return (counts + PRIOR_ROWS * prior) / (n + PRIOR_ROWS) * (places > 0)
+
+
+def _around(values: Array) -> Array:
+    """Return sums over the runs around each, nearer ones weighing more, shape (n_runs, n_grades)."""
+    reach = 6 * AROUND
+    weight = np.exp(-np.abs(np.arange(-reach, reach + 1)) / AROUND)
+    sums = [np.convolve(column, weight)[reach : reach + len(values)] for column in values.T]
+    return np.stack(sums, 1)

@@ -444,6 +444,17 @@ def test_few_rows_of_a_run_are_told_by_all_others():
     np.testing.assert_allclose(share[1], [0.5, 0.5], atol=0.01)
 
 
+def test_large_numbers_are_rounded_to_larger_steps():
+    """Below 3,000 nearly all numbers occur, beyond only thousands: no preference is that of the whole column."""
+    rng = np.random.RandomState(0)
+    x = np.r_[rng.randint(1, 3000, 300), 1000 * rng.randint(3, 300, 700)].astype(float)
+    column = build(x, 50)
+    code = rng.choice(column.n_codes, 20_000, p=cut(x, None, 50).mass)
+    drawn = column.draw(torch.tensor(code), torch.Generator().manual_seed(0)).numpy()
+    assert np.mean(drawn[drawn > 20_000] % 1000 == 0) > 0.95
+    assert np.mean(drawn[drawn < 2_500] % 10 == 0) == pytest.approx(0.1, abs=0.06)
+
+
 # -- in torch -----------------------------------------------------------------------------------------
 
 
