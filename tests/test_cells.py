@@ -445,7 +445,7 @@ def test_few_rows_of_a_run_are_told_by_all_others():
 
 
 def test_large_numbers_are_rounded_to_larger_steps():
-    """Below 3,000 nearly all numbers occur, beyond only thousands: no preference is that of the whole column."""
+    """Below 3,000 any number may occur, beyond thousands alone."""
     rng = np.random.RandomState(0)
     x = np.r_[rng.randint(1, 3000, 300), 1000 * rng.randint(3, 300, 700)].astype(float)
     column = build(x, 50)

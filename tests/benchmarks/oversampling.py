@@ -111,7 +111,7 @@ def measure(X, y, folds, repeats):
             start = time.perf_counter()
             try:
                 X_train, y_train = resample(sampler, filled, X.iloc[train], y[train])
-            except (RuntimeError, ValueError) as error:  # ADASYN gives up where no neighbour is of the large class
+            except (RuntimeError, ValueError) as error:  # ADASYN where no neighbour is of the large class
                 print(f"  {list(samplers)[s]}: {error}")
                 figures[f, s] = np.nan
                 continue
