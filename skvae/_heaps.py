@@ -16,6 +16,9 @@ BEYOND = 0.1  # rows that the preference of the whole column stands for beside t
 def find_heaps(place: Array, count: Array) -> Array:
     """Return the steps that values prefer, rising from 1, each a multiple of that before it.
 
+    Of all such chains the one of the highest likelihood, less half the logarithm of the rows for each step
+    (Schwarz, 1978, doi:10.1214/aos/1176344136).
+
     Parameters
     ----------
     place : ndarray of shape (n_values,)
@@ -23,21 +26,30 @@ def find_heaps(place: Array, count: Array) -> Array:
     count : ndarray of shape (n_values,)
         How many rows have them.
     """
-    heaps = [1.0]
-    while count.sum() >= LEAST and len(place) >= SEVERAL:
+    price = 0.5 * np.log(max(1.0, count.sum()))
+    best: dict[float, tuple[float, list[float]]] = {1.0: (0.0, [1.0])}  # gain and chain up to a step
+    multiples = {1.0: (place, count)}
+    while multiples:
+        step = min(multiples)
+        place, count = multiples.pop(step)
         n = count.sum()
-        evidence: dict[int, float] = {}
+        if n < LEAST or len(place) < SEVERAL:
+            continue
+        gain, chain = best[step]
         for factor in FACTORS:
-            multiples = count[np.fmod(place, heaps[-1] * factor) == 0].sum()
-            if multiples > EXCESS * n / factor:
-                evidence[factor] = (multiples - n / factor) / np.sqrt(n / factor * (1 - 1 / factor))
-        best = max(evidence, key=evidence.__getitem__, default=None)
-        if best is None or evidence[best] < EVIDENCE:
-            break
-        heaps.append(heaps[-1] * best)
-        kept = np.fmod(place, heaps[-1]) == 0
-        place, count = place[kept], count[kept]
-    return np.array(heaps)
+            kept = np.fmod(place, step * factor) == 0
+            of_next, even = count[kept].sum(), 1 / factor
+            spread = np.sqrt(n * even * (1 - even))
+            if of_next <= EXCESS * n * even or of_next - n * even < EVIDENCE * spread:
+                continue
+            share, longer = of_next / n, step * factor
+            more = gain - price + of_next * np.log(share / even)
+            if share < 1:
+                more += (n - of_next) * np.log((1 - share) / (1 - even))
+            multiples[longer] = (place[kept], count[kept])
+            if longer not in best or more > best[longer][0]:
+                best[longer] = (more, [*chain, longer])
+    return np.array(max(best.values(), key=lambda found: found[0])[1])
 
 
 def grades(place: Array, heaps: Array) -> Array:
