@@ -200,7 +200,7 @@ class _MixtureModel(PriorModel):
         # Silverman (1986), Density estimation, section 4.3.2, for a kernel on each mode
         std = z.std(0, correction=0) * n_modes ** (-1 / (latent_dim + 4))
         log_std = torch.log(std.clamp(min=math.exp(MIN_LOG_STD)))
-        again = torch.randn(self.means.shape, generator=generator, dtype=z.dtype, device=z.device)
+        again = normal(self.means.shape, z, generator)
         again[: len(z)] = 0  # two modes of one row would stay one
         self.means.copy_(z[order[index]] + again * log_std.exp())
         self.log_stds.copy_(log_std.expand_as(self.log_stds))

@@ -12,6 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
 from ._adam import Adam
+from ._random import normal
 from ._replay import Replay
 from ._rows import AnyRows, Batch
 from ._typing import History, Record
@@ -371,9 +372,7 @@ class _Run:
 
     def add_noise(self, features: torch.Tensor) -> torch.Tensor:
         """Corrupt what the encoder sees."""
-        noise = torch.randn(
-            features.shape, generator=self.generator, dtype=features.dtype, device=features.device
-        )
+        noise = normal(features.shape, features, self.generator)
         return torch.add(features, noise, alpha=self.plan.input_noise)
 
     @torch.no_grad()
