@@ -227,7 +227,8 @@ def make_plan(vae: Any, data: Data, passing: bool) -> Plan:
     plan = choose_plan(
         params, vae.objective_, len(data), vae._amount, data.X.shape[1], n_before, passing, table
     )
-    return replace(plan, replay=can_replay(vae))
+    on_gpu = vae.device_.type == "cuda"
+    return replace(plan, replay=can_replay(vae), tensor_float32=on_gpu and vae.precision == "auto")
 
 
 def can_replay(vae: Any) -> bool:

@@ -4,6 +4,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -12,6 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
 from ._adam import Adam
+from ._products import tensor_float32
 from ._random import normal
 from ._replay import Replay
 from ._rows import AnyRows, Batch
@@ -72,6 +74,8 @@ class Plan:
         Of rows and weights.
     autocast : torch.dtype or None
         Lower precision that the networks' products are computed in.
+    tensor_float32 : bool
+        Let a GPU round the factors of float32 products to 10 bits: see `tensor_float32`.
     compile : bool
         Compile the networks, by `torch.compile`.
     replay : bool
@@ -97,6 +101,7 @@ class Plan:
     averaging: bool = False
     dtype: torch.dtype = torch.float32
     autocast: torch.dtype | None = None
+    tensor_float32: bool = False
     compile: bool = False
     replay: bool = False
     patience: int | None = None
@@ -166,7 +171,8 @@ def train(
         model.encoder.compile(dynamic=True)  # batches differ by a row
         model.decoder.compile(dynamic=True)
     try:
-        run.loop(on_epoch)
+        with tensor_float32() if plan.tensor_float32 else nullcontext():
+            run.loop(on_epoch)
     except KeyboardInterrupt:
         if not run.is_sound():
             run.go_back()

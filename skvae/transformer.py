@@ -102,7 +102,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
     device : str or torch.device, default="auto"
         Where to compute; "auto" takes CUDA where there is one.
     precision : {"auto", "float32", "float64", "bfloat16"}, default="auto"
-        Type that training computes in; "auto" is float32 beyond one batch. "bfloat16" is float32
+        Type that training computes in; "auto" is float32 beyond one batch, on a GPU with products
+        in TensorFloat-32 unless torch has been told otherwise. "bfloat16" is float32
         with the networks' products in bfloat16, for wide networks and large batches on hardware
         that has it. Whatever it is, float64 rows are encoded and scored in float64, float32 rows
         in float32.

@@ -129,6 +129,22 @@ def test_no_step_waits_for_the_host(case, digits, monkeypatch):
         fit(make(digits), **params | {"max_iter": 2})
 
 
+@pytest.mark.parametrize("precision", ["auto", "float32"])
+def test_products_are_rounded_only_by_default(precision, digits, monkeypatch):
+    step, seen = training._Run.step, []
+
+    def watched(self, *args):
+        seen.append(torch.get_float32_matmul_precision())
+        return step(self, *args)
+
+    monkeypatch.setattr(training._Run, "step", watched)
+    rows = torch.rand(300, 300, device="cuda")
+    before = rows @ rows
+    fit(numbers(digits), max_iter=2, precision=precision)
+    assert set(seen) == {"high" if precision == "auto" else "highest"}
+    assert torch.equal(rows @ rows, before)
+
+
 @pytest.mark.parametrize("case", ["default", "table"])
 def test_a_model_of_a_gpu_computes_on_a_cpu(case, digits, tmp_path):
     make, params = CASES[case]

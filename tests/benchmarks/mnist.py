@@ -30,9 +30,10 @@ def load(path, n_train, n_test):
     return train, binary.astype(np.float32)
 
 
-def fit(X, max_iter, seed=0):
+def fit(X, max_iter, seed=0, **params):
     """Return the model and the seconds that its fit took."""
-    model = VAETransformer(40, likelihood=Bernoulli(dynamic=True), max_iter=max_iter, random_state=seed)
+    params = {"likelihood": Bernoulli(dynamic=True), "random_state": seed} | params
+    model = VAETransformer(40, max_iter=max_iter, **params)
     start = time.perf_counter()
     model.fit(X)
     return model, time.perf_counter() - start
