@@ -14,6 +14,8 @@ Lattice: TypeAlias = tuple[float, float, float]
 
 SHARED = 10  # rows that share a value before it may be drawn as such
 MAX_CELLS_PER_CODE = 8  # finer steps of the density within one code
+LEAST_OUTSIDE = 2  # rows in the outermost cells
+NEGLIGIBLE = 1e-12  # weight of a row beside the largest one
 MAX_DECIMALS = 6  # of values that are taken for rounded
 LATTICE_VALUES = 10  # distinct values that tell a common step beyond the decimals
 GROWTH = 2.0 ** np.arange(31) ** 2  # of the intervals in a tail: soon as wide as numbers can be
@@ -108,7 +110,9 @@ def cut(values: Array, weight: Array | None, n_bins: int) -> Cells:
     n_bins : int
         Codes, about.
     """
-    seen = ~np.isnan(values) if weight is None else ~np.isnan(values) & (weight > 0)
+    seen = ~np.isnan(values)
+    if weight is not None:
+        seen &= weight > NEGLIGIBLE * weight[seen].max(initial=0.0)
     if not seen.any():
         return levels(np.zeros(0), None, 1)
     value, count, lattice = _distinct(values[seen] + 0.0, None if weight is None else weight[seen])
@@ -120,7 +124,7 @@ def cut(values: Array, weight: Array | None, n_bins: int) -> Cells:
     code, fine = _group(count, alone, n_bins)
     mass = np.bincount(code, count)
     part = count / mass[code]
-    start = _starts(code[span], fine[span])
+    start = _taper(value[span], count[span], _starts(code[span], fine[span]))
     low, high = _intervals(value, span, start, alone, lattice)
     edges, run, rest = _tile(low, high, value, is_point)
     is_run = run >= 0
@@ -248,6 +252,35 @@ def _starts(code: Array, fine: Array) -> Array:
     """Return the places where a run of values of one code and finer group begins."""
     new = (np.diff(code, prepend=-1) != 0) | (np.diff(fine, prepend=-1) != 0)
     return np.flatnonzero(new)
+
+
+def _taper(value: Array, count: Array, start: Array) -> Array:
+    """Return where runs begin, the outermost two of several values cut so that the density falls."""
+    stop = np.append(start[1:], len(value))
+    several = np.flatnonzero(stop - start > 1)
+    if len(several) == 0:
+        return start
+    top, bottom = (slice(start[i], stop[i]) for i in several[[-1, 0]])
+    above = top.start + _thinning(value[top], count[top])
+    below = bottom.stop - _thinning(-value[bottom][::-1], count[bottom][::-1])
+    return np.unique(np.r_[start, above, below])
+
+
+def _thinning(value: Array, count: Array) -> Array:
+    """Return where to cut a run of rising values: its outer half is halved while it is the sparser one."""
+    cuts, first, half = [], 0, value / 2  # differences may be too large
+    while count[first:].sum() > LEAST_OUTSIDE:
+        rows = np.cumsum(count[first:])
+        n_inner = int(np.searchsorted(rows, rows[-1] / 2, side="right"))
+        if n_inner == 0 or rows[-1] - rows[n_inner - 1] < LEAST_OUTSIDE:
+            break
+        inner, middle = rows[n_inner - 1] / rows[-1], first + n_inner
+        border = half[middle - 1] / 2 + half[middle] / 2
+        if (half[-1] - border) * inner <= (border - half[first]) * (1 - inner):
+            break
+        cuts.append(middle)
+        first = middle
+    return np.array(cuts, dtype=int)
 
 
 def _intervals(

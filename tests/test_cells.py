@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from skvae._cells import cut, find_lattice, levels
 from skvae._heaps import divide, find_heaps, grades, members, ratios
+from skvae._mixed import _Column
 from skvae.likelihoods import Mixed
 
 LARGEST = np.finfo(float).max
@@ -117,7 +118,10 @@ def log_widths(cells):
 def check(x, n_bins=20, weight=None):
     """Check all that holds for the cells of any column."""
     cells = cut(x, weight, n_bins)
-    seen = x[~np.isnan(x)] if weight is None else x[~np.isnan(x) & (weight > 0)]
+    counts = ~np.isnan(x)
+    if weight is not None:
+        counts &= weight > 1e-12 * weight[counts].max()
+    seen = x[counts]
     n_points, n_cells, n_codes = len(cells.points), len(cells.code), len(cells.mass)
     assert len(cells.near) == len(cells.log_density) == len(cells.share) == n_cells
     assert (len(cells.edges) - 1) * len(cells.heaps) == n_cells - n_points
@@ -146,7 +150,7 @@ def check(x, n_bins=20, weight=None):
     # training rows are in cells with a code, drawn as often as they were seen
     code = cells.code[[find(cells, v) for v in seen]]
     assert (code >= 0).all()
-    w = None if weight is None else weight[~np.isnan(x) & (weight > 0)]
+    w = None if weight is None else weight[counts]
     np.testing.assert_allclose(np.bincount(code, w) / (len(code) if w is None else w.sum()), cells.mass)
     # of each code the mean is one of its values
     for c in range(n_codes):
@@ -302,6 +306,32 @@ def test_levels_are_points():
     np.testing.assert_allclose(cells.mass, [1 / 3, 0, 2 / 3, 0])
     assert cells.points.tolist() == [0.0, 1.0, 2.0, 3.0]
     assert not cells.log_density.any()
+
+
+# -- the outermost values ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+@pytest.mark.parametrize("decimals", [2, None])
+def test_far_values_come_as_often_as_they_should(sign, decimals):
+    """Were the ten rows from 10 to 59 drawn evenly, the column would have twice its deviation."""
+    x = np.random.default_rng(0).normal(5.0, 1.0, 2000).clip(3.0, 9.0)
+    x[-10:] = [9.1, 9.2, 9.3, 9.4, 9.6, 9.8, 9.9, 10.5, 31.8, 58.9]
+    x = sign * (x if decimals is None else x.round(decimals))
+    cells = cut(x, None, 100)
+    column = _Column(cells)
+    code = np.random.default_rng(1).choice(len(cells.mass), 100_000, p=cells.mass)
+    drawn = column.draw(torch.tensor(code), torch.Generator().manual_seed(0)).numpy()
+    assert drawn.std() == pytest.approx(x.std(), rel=0.1)
+    assert (np.abs(drawn) > 20).mean() == pytest.approx(2 / 2000, rel=0.3)
+
+
+def test_an_even_column_stays_even():
+    x = np.random.default_rng(0).random(5000)
+    cells = cut(x, None, 100)
+    low, high = (log_density(cells, np.linspace(*part, 50)).mean() for part in ((0.001, 0.01), (0.99, 0.999)))
+    assert abs(low) < 0.3
+    assert abs(high) < 0.3
 
 
 # -- values just beyond the others --------------------------------------------------------------------
