@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ._cells import Cells, cut, ends, flatten, levels, waves
-from ._heaps import members, ratios
+from ._cells import Cells, cut, flatten, levels, waves
+from ._lookup import Lookup
 from ._observation import Likelihood
 from ._random import uniform
 from ._typing import Array
@@ -114,82 +114,6 @@ class Mixed(Likelihood):
         return model
 
 
-class _Column(nn.Module):
-    """The `Cells` of one column in torch: from values to cells, from codes to values."""
-
-    points: torch.Tensor
-    edges: torch.Tensor
-    heaps: torch.Tensor
-    mean: torch.Tensor
-    ladder: torch.Tensor
-    low: torch.Tensor
-    high: torch.Tensor
-    lowest: torch.Tensor
-    n: torch.Tensor
-    heap: torch.Tensor
-    ratio: torch.Tensor
-
-    def __init__(self, cells: Cells) -> None:
-        super().__init__()
-        self.nominal = cells.nominal
-        self.lattice = cells.lattice
-        self.n_grades = len(cells.heaps)
-        self.n_cells = len(cells.code)
-        self.n_codes = len(cells.mass)
-        drawn = np.flatnonzero((cells.code >= 0) & (cells.share > 0))
-        drawn = drawn[np.argsort(cells.code[drawn], kind="stable")]
-        code, share = cells.code[drawn], cells.share[drawn]
-        before = np.cumsum(share) - share
-        before -= before[np.searchsorted(code, code)]  # mass of the cells of the same code before each
-        buffers = {
-            "points": cells.points,
-            "edges": cells.edges,
-            "heaps": cells.heaps,
-            "mean": cells.mean,
-            "ladder": code + np.minimum(before, 1 - 1e-9),
-        }
-        if self.lattice is None:
-            last = np.nextafter(cells.edges[1:], -np.inf)  # an edge is of the cell above it
-            low, high = np.r_[cells.points, cells.edges[:-1]], np.r_[cells.points, last]
-            buffers |= {"low": low[drawn], "high": high[drawn]}
-        else:  # no points
-            interval, grade = np.divmod(drawn, self.n_grades)
-            first, last = ends(self.lattice, cells.edges[interval], cells.edges[interval + 1])
-            lowest, n = (part[np.arange(len(drawn)), grade] for part in members(first, last, cells.heaps))
-            buffers |= {"lowest": lowest, "n": n, "heap": cells.heaps[grade]}
-            buffers |= {"ratio": ratios(cells.heaps)[grade]}
-        for name, value in buffers.items():
-            self.register_buffer(name, torch.tensor(value, dtype=torch.float64))
-
-    def find(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the cell of each value; NaN for NaN."""
-        x = x.contiguous()
-        n_points, n_intervals = len(self.points), len(self.edges) - 1
-        cell = torch.zeros_like(x)
-        if n_intervals:
-            interval = torch.searchsorted(self.edges, x, right=True).sub_(1).clamp_(0, n_intervals - 1)
-            cell = (interval * self.n_grades + n_points).to(x.dtype)
-        if self.lattice is not None and self.n_grades > 1:
-            origin, step, unit = self.lattice
-            place = torch.nan_to_num((x.double() * unit - origin) / step).round()
-            cell = cell + (torch.fmod(place[:, None], self.heaps[1:].double()) == 0).sum(1)
-        if n_points:
-            point = torch.searchsorted(self.points, x).clamp_(max=n_points - 1)
-            cell = torch.where(self.points[point] == x, point.to(x.dtype), cell)
-        return torch.where(torch.isnan(x), x, cell)
-
-    def draw(self, code: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Draw a value for each code, evenly within one of its cells."""
-        u = uniform((2, *code.shape), self.mean, generator)
-        cell = torch.searchsorted(self.ladder, code + u[0], right=True).sub_(1)
-        if self.lattice is None:
-            return torch.lerp(self.low[cell], self.high[cell], u[1])
-        origin, step, unit = self.lattice
-        i = self.lowest[cell] + torch.floor(u[1] * self.n[cell]).minimum(self.n[cell] - 1)
-        place = self.heap[cell] * (i + 1 + torch.floor(i / (self.ratio[cell] - 1)))
-        return (origin + step * place) / unit
-
-
 class MixedModel(nn.Module):
     """p(x given z) of a table: `Mixed` fitted to its columns.
 
@@ -212,7 +136,7 @@ class MixedModel(nn.Module):
     """
 
     holed = HOLED
-    columns: Any  # nn.ModuleList of _Column, whose items have no methods to mypy
+    columns: Any  # nn.ModuleList of Lookup, whose items have no methods to mypy
     target: torch.Tensor
     near: torch.Tensor
     log_density: torch.Tensor
@@ -228,7 +152,7 @@ class MixedModel(nn.Module):
         n_units = int(np.clip(UNITS // n, 16, MAX_UNITS))
         n_values = min(n_units, MAX_VALUES)
         self.in_features, self.out_features, self.chain = width, n * n_units, chain
-        self.columns = nn.ModuleList(map(_Column, columns))
+        self.columns = nn.ModuleList(map(Lookup, columns))
         self.incomplete = [bool(share > 0) for share in missing]
         self.sizes = [len(c.mass) + gap for c, gap in zip(columns, self.incomplete, strict=True)]
         self.stride = float(1 + max(len(c.code) for c in columns))  # a cell, or the missing one, is below
@@ -433,7 +357,7 @@ class MixedModel(nn.Module):
         output: torch.Tensor,
         pick: Callable[[torch.Tensor], torch.Tensor],
         holes: bool = False,
-    ) -> Iterator[tuple[_Column, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]]:
+    ) -> Iterator[tuple[Lookup, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]]:
         """Go from column to column, telling the later ones what is given or picked.
 
         Yields of each column: itself; whether its cells are given; the log-probabilities of its

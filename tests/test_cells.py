@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from skvae._cells import cut, find_lattice, levels
 from skvae._heaps import divide, find_heaps, grades, members, ratios
-from skvae._mixed import _Column
+from skvae._lookup import Lookup
 from skvae.likelihoods import Mixed
 
 LARGEST = np.finfo(float).max
@@ -319,7 +319,7 @@ def test_far_values_come_as_often_as_they_should(sign, decimals):
     x[-10:] = [9.1, 9.2, 9.3, 9.4, 9.6, 9.8, 9.9, 10.5, 31.8, 58.9]
     x = sign * (x if decimals is None else x.round(decimals))
     cells = cut(x, None, 100)
-    column = _Column(cells)
+    column = Lookup(cells)
     code = np.random.default_rng(1).choice(len(cells.mass), 100_000, p=cells.mass)
     drawn = column.draw(torch.tensor(code), torch.Generator().manual_seed(0)).numpy()
     assert drawn.std() == pytest.approx(x.std(), rel=0.1)

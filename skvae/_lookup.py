@@ -1,0 +1,85 @@
+"""The cells of a column in torch."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from ._cells import Cells, ends
+from ._heaps import members, ratios
+from ._random import uniform
+
+
+class Lookup(nn.Module):
+    """From values of a column to cells, and from codes to values: its `Cells` in torch."""
+
+    points: torch.Tensor
+    edges: torch.Tensor
+    heaps: torch.Tensor
+    mean: torch.Tensor
+    ladder: torch.Tensor
+    low: torch.Tensor
+    high: torch.Tensor
+    lowest: torch.Tensor
+    n: torch.Tensor
+    heap: torch.Tensor
+    ratio: torch.Tensor
+
+    def __init__(self, cells: Cells) -> None:
+        super().__init__()
+        self.nominal = cells.nominal
+        self.lattice = cells.lattice
+        self.n_grades = len(cells.heaps)
+        self.n_cells = len(cells.code)
+        self.n_codes = len(cells.mass)
+        drawn = np.flatnonzero((cells.code >= 0) & (cells.share > 0))
+        drawn = drawn[np.argsort(cells.code[drawn], kind="stable")]
+        code, share = cells.code[drawn], cells.share[drawn]
+        before = np.cumsum(share) - share
+        before -= before[np.searchsorted(code, code)]  # mass of the cells of the same code before each
+        buffers = {
+            "points": cells.points,
+            "edges": cells.edges,
+            "heaps": cells.heaps,
+            "mean": cells.mean,
+            "ladder": code + np.minimum(before, 1 - 1e-9),
+        }
+        if self.lattice is None:
+            last = np.nextafter(cells.edges[1:], -np.inf)  # an edge is of the cell above it
+            low, high = np.r_[cells.points, cells.edges[:-1]], np.r_[cells.points, last]
+            buffers |= {"low": low[drawn], "high": high[drawn]}
+        else:  # no points
+            interval, grade = np.divmod(drawn, self.n_grades)
+            first, last = ends(self.lattice, cells.edges[interval], cells.edges[interval + 1])
+            lowest, n = (part[np.arange(len(drawn)), grade] for part in members(first, last, cells.heaps))
+            buffers |= {"lowest": lowest, "n": n, "heap": cells.heaps[grade]}
+            buffers |= {"ratio": ratios(cells.heaps)[grade]}
+        for name, value in buffers.items():
+            self.register_buffer(name, torch.tensor(value, dtype=torch.float64))
+
+    def find(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the cell of each value; NaN for NaN."""
+        x = x.contiguous()
+        n_points, n_intervals = len(self.points), len(self.edges) - 1
+        cell = torch.zeros_like(x)
+        if n_intervals:
+            interval = torch.searchsorted(self.edges, x, right=True).sub_(1).clamp_(0, n_intervals - 1)
+            cell = (interval * self.n_grades + n_points).to(x.dtype)
+        if self.lattice is not None and self.n_grades > 1:
+            origin, step, unit = self.lattice
+            place = torch.nan_to_num((x.double() * unit - origin) / step).round()
+            cell = cell + (torch.fmod(place[:, None], self.heaps[1:].double()) == 0).sum(1)
+        if n_points:
+            point = torch.searchsorted(self.points, x).clamp_(max=n_points - 1)
+            cell = torch.where(self.points[point] == x, point.to(x.dtype), cell)
+        return torch.where(torch.isnan(x), x, cell)
+
+    def draw(self, code: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Draw a value for each code, evenly within one of its cells."""
+        u = uniform((2, *code.shape), self.mean, generator)
+        cell = torch.searchsorted(self.ladder, code + u[0], right=True).sub_(1)
+        if self.lattice is None:
+            return torch.lerp(self.low[cell], self.high[cell], u[1])
+        origin, step, unit = self.lattice
+        i = self.lowest[cell] + torch.floor(u[1] * self.n[cell]).minimum(self.n[cell] - 1)
+        place = self.heap[cell] * (i + 1 + torch.floor(i / (self.ratio[cell] - 1)))
+        return (origin + step * place) / unit
