@@ -33,13 +33,13 @@ class Mixed(Likelihood):
     """A table: each column a distribution over levels or bins, given z and the columns before it.
 
     A numeric column is cut into bins of about equal mass, finer where there are enough rows, and
-    values that many rows share are on their own, so any shape will do: spikes, bounds, heavy
-    tails. The density is constant within a cell and one per unit of the column: a whole or rounded
-    number stands for an interval as wide as its step, so a whole number has its probability; where
-    multiples of 5, 10, 100 ... are more frequent than the numbers beside them, they are so within
-    every cell. Only a value that many rows share among unrounded ones is a point. Values never
-    seen have 1 / (n_rows + 1) of the mass, half of it between the cells, if there are gaps, and the
-    rest in tails beyond them: they have a density, and are never drawn.
+    values that many rows share are on their own, so any shape will do: spikes, bounds, heavy tails;
+    the outermost bins get sparser outward. The density is constant within a cell and one per unit of
+    the column: a whole or rounded number stands for an interval as wide as its step, so a whole number
+    has its probability; where multiples of 5, 10, 100 ... are more frequent than the numbers beside
+    them, they are so within every cell. Only a value that many rows share among unrounded ones is a
+    point. Values never seen have 1 / (n_rows + 1) of the mass, half of it between the cells, if there
+    are gaps, and the rest in tails beyond them: they have a density, and are never drawn.
 
     Columns come one after the other, p(x given z) = prod_j p(x_j given z, x_1 ... x_j-1), by one
     masked network for all (Germain, Gregor, Murray and Larochelle, 2015, MADE, arXiv:1502.03509).
