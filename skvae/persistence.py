@@ -26,6 +26,7 @@ from torch import nn
 from . import (
     _arrays,
     _flow,
+    _lookup,
     _marginals,
     _mixed,
     _observation,
@@ -53,6 +54,7 @@ MODULES = [
     _arrays,
     _flow,
     _marginals,
+    _lookup,
     _mixed,
     _observation,
     columns,

@@ -13,6 +13,7 @@ LAYERS = [
     ["_typing"],
     [
         "_threads",
+        "_products",
         "_random",
         "_compat",
         "_files",
@@ -23,7 +24,7 @@ LAYERS = [
         "_versions",
     ],
     ["_arrays", "_cells"],
-    ["_rows", "_marginals", "_observation", "_prior", "_mixture", "_flow", "_tree", "_adam"],
+    ["_rows", "_marginals", "_observation", "_prior", "_mixture", "_flow", "_tree", "_adam", "_lookup"],
     ["_mixed", "_replay"],
     ["likelihoods", "priors", "objectives", "networks"],
     ["columns", "model", "_holes"],
