@@ -9,7 +9,7 @@ import torch
 
 _lock = threading.Lock()
 _n_users = 0  # blocks under way, in all Python threads
-_before: tuple[str, ...] = ()  # what was set before the first of them
+_before: list[str] | None = None  # what was set before the first of them; None: a choice that stays
 
 
 @contextmanager
@@ -21,8 +21,8 @@ def tensor_float32() -> Iterator[None]:
     global _n_users, _before
     with _lock:
         if _n_users == 0:
-            _before = _read()
-            if _is_default(_before):
+            _before = _read_defaults()
+            if _before is not None:
                 torch.set_float32_matmul_precision("high")
         _n_users += 1
     try:
@@ -30,7 +30,7 @@ def tensor_float32() -> Iterator[None]:
     finally:
         with _lock:
             _n_users -= 1
-            if _n_users == 0 and _is_default(_before):
+            if _n_users == 0 and _before is not None:
                 torch.set_float32_matmul_precision("highest")
                 for backend, precision in zip(_backends(), _before, strict=True):
                     backend.fp32_precision = precision
@@ -42,13 +42,9 @@ def _backends() -> tuple[Any, ...]:
     return (backends.cuda.matmul, backends.mkldnn.matmul) if hasattr(backends, "fp32_precision") else ()
 
 
-def _read() -> tuple[str, ...]:
-    """Return the precision of each backend; of all, before torch 2.9."""
-    return tuple(backend.fp32_precision for backend in _backends())
-
-
-def _is_default(precisions: tuple[str, ...]) -> bool:
-    """Tell whether nobody has chosen a precision."""
-    if precisions:
-        return set(precisions) == {"none"}
-    return torch.get_float32_matmul_precision() == "highest"
+def _read_defaults() -> list[str] | None:
+    """Return the precision of each backend, or None if somebody has chosen one."""
+    precisions = [backend.fp32_precision for backend in _backends()]
+    if not precisions:
+        return [] if torch.get_float32_matmul_precision() == "highest" else None
+    return precisions if set(precisions) == {"none"} else None

@@ -5,6 +5,7 @@ import threading
 import pytest
 import torch
 
+from skvae import _products
 from skvae._products import tensor_float32
 
 NEW = hasattr(torch.backends, "fp32_precision")  # torch 2.9
@@ -46,6 +47,18 @@ def test_a_choice_of_the_user_stays(chosen):
         if NEW:
             torch.backends.cuda.matmul.fp32_precision = torch.backends.mkldnn.matmul.fp32_precision = "none"
     assert settings() == before
+
+
+def test_before_torch_2_9(monkeypatch):
+    monkeypatch.setattr(_products, "_backends", lambda: ())
+    try:
+        with tensor_float32():
+            assert torch.get_float32_matmul_precision() == "high"
+        assert torch.get_float32_matmul_precision() == "highest"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+        if NEW:
+            torch.backends.cuda.matmul.fp32_precision = torch.backends.mkldnn.matmul.fp32_precision = "none"
 
 
 def test_blocks_may_overlap():
