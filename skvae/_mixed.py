@@ -1,7 +1,8 @@
 """Mixed: the likelihood of a table, whose columns may depend on each other even given z."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import repeat
 from numbers import Integral
 from typing import Any, Literal
 
@@ -22,6 +23,8 @@ HOLED_OF_FEW, MANY = 0.03, 10_000  # the same where rows are few; rows from whic
 MAX_BINS = 200
 UNITS, MAX_UNITS = 2048, 128  # hidden units of all columns together, and of one
 FREE = 0.1  # start of what each code has for itself, beside what it shares with those next to it
+FREE_CODES = 64  # codes of a column that may differ freely; more of them differ by no more together
+FREE_LEVELS, ENOUGH = 3.2, 1000  # times as much a level may, which shares nothing; rows from which on
 N_WAVES = 16
 N_BLOCKS = 8  # of columns whose zeros the chain's product leaves out
 MAX_VALUES = 64  # numbers that tell later columns what a cell holds
@@ -48,7 +51,8 @@ class Mixed(Likelihood):
     random as well, so that the model knows what to do with holes.
 
     What a bin tells later columns, and what z and earlier ones tell it, is a smooth function of its
-    rank plus a part of its own, so bins side by side learn from each other's rows.
+    rank plus a part of its own, so bins side by side learn from each other's rows. That part is the
+    smaller the more bins a column has; a level has nothing else, and of 1,000 rows a larger one.
 
     In columns with missing cells, that a cell is missing is one more level. It is trained and
     drawn, but left out of scores.
@@ -109,7 +113,8 @@ class Mixed(Likelihood):
             x = np.asarray(X[:, j], dtype=float)
             columns.append(levels(x, sample_weight, n) if n else cut(x, sample_weight, n_bins))
         missing = np.array([np.average(np.isnan(X[:, j]), weights=sample_weight) for j in range(X.shape[1])])
-        model = MixedModel(columns, missing, 256 if amount >= 1000 else 128, self.chain)
+        model = MixedModel(columns, missing, 256 if amount >= ENOUGH else 128, self.chain)
+        model.freedom = _choose_freedom(columns, amount)
         model.holed = float(np.clip(HOLED * amount / MANY, HOLED_OF_FEW, HOLED))
         return model
 
@@ -133,9 +138,12 @@ class MixedModel(nn.Module):
     ----------
     holed : float
         Share of the rows in a training step of which some cells are hidden.
+    freedom : iterable of float
+        By column, the scale of what each code has for itself, which a prior holds near 0.
     """
 
     holed = HOLED
+    freedom: Iterable[float] = repeat(1.0)
     columns: Any  # nn.ModuleList of Lookup, whose items have no methods to mypy
     target: torch.Tensor
     near: torch.Tensor
@@ -227,8 +235,8 @@ class MixedModel(nn.Module):
 
     def _smoothed(self, free: torch.Tensor, smooth: torch.Tensor) -> torch.Tensor:
         """Return what each code has, and shares with codes beside it, shape (n_codes, ...)."""
-        waves = self.waves.split(self.sizes)
-        return free + torch.cat([wave @ part for wave, part in zip(waves, smooth, strict=True)])
+        parts = zip(free.split(self.sizes), self.waves.split(self.sizes), smooth, self.freedom, strict=False)
+        return torch.cat([torch.addmm(own, wave, part, beta=beta) for own, wave, part, beta in parts])
 
     def _heads(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Return the weights and biases of the logits of each column."""
@@ -399,6 +407,15 @@ class MixedModel(nn.Module):
 
     def fit_constants(self, x: torch.Tensor, output: torch.Tensor) -> None:
         """Do nothing: there are no constants."""
+
+
+def _choose_freedom(columns: Sequence[Cells], amount: float) -> list[float]:
+    """Return by column the scale of what each code has for itself, of a table of so many rows."""
+    levels = FREE_LEVELS if amount >= ENOUGH else 1.0
+    return [
+        (levels if cells.nominal else 1.0) * math.sqrt(min(1.0, FREE_CODES / len(cells.mass)))
+        for cells in columns
+    ]
 
 
 def _pick(log_p: torch.Tensor, u: torch.Tensor) -> torch.Tensor:

@@ -107,11 +107,31 @@ def test_what_columns_tell_is_one_masked_product(n_columns):
     cell = model._read(model.standardize(torch.tensor(X)))[0]
     shows = torch.tensor(rng.random(X.shape) < 0.7)
     values = model.values[model.near[cell]] * shows[..., None]  # levels have no smooth part
+    values = values * torch.tensor(model.freedom, dtype=torch.float64)[:, None]
     n_units, n_values = model.link.shape[1], model.values.shape[1]
     later = torch.ones(n_columns, n_columns).tril(-1).to(values)
     mask = later.repeat_interleave(n_units, 0).repeat_interleave(n_values, 1)
     expected = values.flatten(1) @ (model.context * mask).T
     torch.testing.assert_close(model._tell(model.near[cell] - model.first_code, shows), expected)
+
+
+def test_codes_differ_freely_by_so_much_in_all():
+    rng = np.random.default_rng(0)
+    X = np.column_stack([rng.normal(size=4000), rng.integers(3, size=4000), rng.integers(256, size=4000)])
+    spec = Mixed(levels=(0, 3, 256))
+    model = spec.build(X).float()
+    assert model.sizes == [200, 3, 256]
+    assert model.freedom == pytest.approx([np.sqrt(64 / 200), 3.2, 3.2 / 2])
+    few = spec.build(X, sample_weight=np.full(4000, 0.2))  # as much as 800 rows
+    assert few.freedom == pytest.approx([1.0, 1.0, 1 / 2])
+    own = torch.randn(len(model.head), 1)
+    flat = model._smoothed(own, torch.zeros(3, _mixed.N_WAVES, 1))
+    torch.testing.assert_close(flat[:200] / own[:200], torch.full((200, 1), np.sqrt(64 / 200)))
+    with torch.no_grad():
+        model.head.zero_()
+    waves = model._smoothed(model.head, model.smooth_head)
+    assert waves[:200].abs().min() > 0
+    assert (waves[200:] == 0).all()  # levels have no order
 
 
 def test_drawn_rows_follow_the_chain(levels):
@@ -160,7 +180,7 @@ def test_a_hole_is_a_level_in_training_and_nothing_in_scores(levels):
     X, n_levels = levels
     X = X.copy()
     X[::4, 1] = NAN
-    model = build(X, levels=n_levels)
+    model = build(X, size=0.1, levels=n_levels)
     x, output = model.standardize(torch.tensor(X[:8])), output_of(model, 8)
     log_p = model.log_prob(x, output)
     assert (log_p[::4, 1] == 0).all()
