@@ -23,8 +23,9 @@ HOLED_OF_FEW, MANY = 0.03, 10_000  # the same where rows are few; rows from whic
 MAX_BINS = 200
 UNITS, MAX_UNITS = 2048, 128  # hidden units of all columns together, and of one
 FREE = 0.1  # start of what each code has for itself, beside what it shares with those next to it
-FREE_CODES = 64  # codes of a column that may differ freely; more of them differ by no more together
-FREE_LEVELS, ENOUGH = 3.2, 1000  # times as much a level may, which shares nothing; rows from which on
+FREE_CODES = 16  # codes of a column that may differ freely; more of them differ by no more together
+FREE_LEVELS = 3.2  # times as much a level may, which shares nothing
+ENOUGH = 1000  # rows from which on this and wider networks pay
 N_WAVES = 16
 N_BLOCKS = 8  # of columns whose zeros the chain's product leaves out
 MAX_VALUES = 64  # numbers that tell later columns what a cell holds
@@ -51,8 +52,8 @@ class Mixed(Likelihood):
     random as well, so that the model knows what to do with holes.
 
     What a bin tells later columns, and what z and earlier ones tell it, is a smooth function of its
-    rank plus a part of its own, so bins side by side learn from each other's rows. That part is the
-    smaller the more bins a column has; a level has nothing else, and of 1,000 rows a larger one.
+    rank plus a part of its own, so bins side by side learn from each other's rows. From 1,000 rows on
+    that part is the smaller the more bins a column has, and larger for levels, which have nothing else.
 
     In columns with missing cells, that a cell is missing is one more level. It is trained and
     drawn, but left out of scores.
@@ -411,9 +412,10 @@ class MixedModel(nn.Module):
 
 def _choose_freedom(columns: Sequence[Cells], amount: float) -> list[float]:
     """Return by column the scale of what each code has for itself, of a table of so many rows."""
-    levels = FREE_LEVELS if amount >= ENOUGH else 1.0
+    if amount < ENOUGH:
+        return [1.0] * len(columns)
     return [
-        (levels if cells.nominal else 1.0) * math.sqrt(min(1.0, FREE_CODES / len(cells.mass)))
+        (FREE_LEVELS if cells.nominal else 1.0) * math.sqrt(min(1.0, FREE_CODES / len(cells.mass)))
         for cells in columns
     ]
 
