@@ -144,7 +144,7 @@ class MixedModel(nn.Module):
     """
 
     holed = HOLED
-    freedom: Iterable[float] = repeat(1.0)
+    freedom: Iterable[float] = repeat(1.0)  # of models saved before there was one for each column
     columns: Any  # nn.ModuleList of Lookup, whose items have no methods to mypy
     target: torch.Tensor
     near: torch.Tensor
