@@ -237,7 +237,7 @@ class MixedModel(nn.Module):
     def _smoothed(self, free: torch.Tensor, smooth: torch.Tensor) -> torch.Tensor:
         """Return what each code has, and shares with codes beside it, shape (n_codes, ...)."""
         parts = zip(free.split(self.sizes), self.waves.split(self.sizes), smooth, self.freedom, strict=False)
-        return torch.cat([torch.addmm(own, wave, part, beta=beta) for own, wave, part, beta in parts])
+        return torch.cat([torch.addmm(own, wave.to(own), part, beta=beta) for own, wave, part, beta in parts])
 
     def _heads(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Return the weights and biases of the logits of each column."""
@@ -351,13 +351,13 @@ class MixedModel(nn.Module):
         def pick(log_p: torch.Tensor) -> torch.Tensor:
             return _pick(log_p, uniform((len(log_p), 1, 1), log_p, generator))
 
-        for column, _, log_p, _, told in self._follow(x, output, pick):
+        for _, _, log_p, _, told in self._follow(x, output, pick):
             log_weight = log_weight + told
-            parts.append(log_p.exp() if column.nominal else log_p.exp() @ column.mean.to(log_p.dtype))
-        weight, values = torch.softmax(log_weight, 0), []
+            parts.append(log_p.exp())
+        weight, values = torch.softmax(log_weight, 0).to(output), []
         for column, part in zip(self.columns, parts, strict=True):
-            average = torch.einsum("sb,sb...->b...", weight, part)
-            values.append(average.argmax(-1).to(x.dtype) if column.nominal else average)
+            mass = torch.einsum("sb,sbc->bc", weight, part).to(x.dtype)
+            values.append(mass.argmax(-1).to(x.dtype) if column.nominal else mass @ column.mean.to(x.dtype))
         return torch.stack(values, -1)
 
     def _follow(

@@ -1,5 +1,6 @@
 """The variational autoencoder itself: all the probability, none of the training."""
 
+import copy
 import math
 from collections.abc import Callable
 from functools import cached_property
@@ -9,57 +10,19 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ._random import normal, uniform
+from ._posterior import Posterior, log_mixture, moments, resample
+from ._random import normal
 
 if TYPE_CHECKING:
     from ._mixed import MixedModel
     from ._observation import ObservationModel
     from .priors import PriorModel
 
-__all__ = ["VAE", "Posterior", "Terms", "posterior_of"]
+__all__ = ["VAE", "Terms", "posterior_of"]
 
 Map: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
 
-LOG_2PI = math.log(2 * math.pi)
 MAX_LOG_STD = 8.0  # posterior standard deviations stay within e^-8 ... e^8
-
-
-class Posterior:
-    """Normal density q(z given x) = N(mean, diag std^2), one for each of B rows.
-
-    Parameters
-    ----------
-    mean, log_std : Tensor of shape (B, K)
-
-    Attributes
-    ----------
-    std : Tensor of shape (B, K)
-    """
-
-    def __init__(self, mean: torch.Tensor, log_std: torch.Tensor) -> None:
-        self.mean = mean
-        self.log_std = log_std
-        self.std = torch.exp(log_std)
-
-    def rsample(self, noise: torch.Tensor) -> torch.Tensor:
-        """Return mean + std * noise, shape (S, B, K), for noise that broadcasts to it."""
-        z = torch.addcmul(self.mean, self.std, noise.squeeze(0))  # one draw: no sum over them backward
-        return z if z.ndim == noise.ndim else z.unsqueeze(0)
-
-    def log_prob(self, noise: torch.Tensor) -> torch.Tensor:
-        """Return log q of the draw that `noise` makes, shape (S, B)."""
-        one = noise.squeeze(0)
-        squares = torch.addcmul(self.log_std, one, one, value=0.5).sum(-1)
-        log_prob = -0.5 * LOG_2PI * noise.shape[-1] - squares
-        return log_prob if one.ndim == noise.ndim else log_prob.unsqueeze(0)
-
-    def component_log_prob(self, z: torch.Tensor) -> torch.Tensor:
-        """Return log q of each component of any z that broadcasts to (B, K)."""
-        return -0.5 * (((z - self.mean) / self.std).square() + LOG_2PI) - self.log_std
-
-    def detach(self) -> "Posterior":
-        """Return the same posteriors as constants, without a gradient."""
-        return Posterior(self.mean.detach(), self.log_std.detach())
 
 
 def posterior_of(encoder: Map, features: torch.Tensor) -> Posterior:
@@ -172,19 +135,6 @@ def _mean(values: torch.Tensor) -> torch.Tensor:
     return values.squeeze(0) if len(values) == 1 else values.mean(0)
 
 
-def _resample(weight: torch.Tensor, n: int, generator: torch.Generator) -> torch.Tensor:
-    """Draw n indices for each row of weights, shape (B, n), in random order.
-
-    By systematic resampling (Kitagawa, 1996, doi:10.1080/10618600.1996.10474692): an index is drawn
-    twice only if its share is more than 1 / n, where independent draws would repeat others too.
-    """
-    u = uniform((len(weight), 1), weight, generator)
-    sums = weight.cumsum(1)
-    place = torch.randperm(n, generator=generator, device=generator.device).to(weight.device)
-    points = (place + u) / n * sums[:, -1:]
-    return torch.searchsorted(sums, points, right=True).clamp(max=weight.shape[1] - 1)
-
-
 def _shares(x: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
     """Return the share of each row of x, shape (B, 1)."""
     return torch.full_like(x[:, :1], 1 / len(x)) if weight is None else (weight / weight.sum())[:, None]
@@ -210,9 +160,12 @@ class VAE(nn.Module):
     ----------
     autocast : torch.dtype or None
         Lower precision that the networks' products are computed in; all densities are not.
+    is_single : bool
+        Whether networks and prior are in float32 whatever the rows are in; see `in_single`.
     """
 
     autocast: torch.dtype | None = None
+    is_single = False
 
     def __init__(
         self,
@@ -273,7 +226,19 @@ class VAE(nn.Module):
         log_px = self.likelihood.row_log_prob(x, output, complete)
         return Terms(self.prior, posterior, noise, z, output, log_px, weight, y)
 
+    def in_single(self) -> "VAE":
+        """Return a copy that computes in float32; what stands for the units of the data stays exact."""
+        model = copy.deepcopy(self)
+        for part in (model.encoder, model.decoder, model.prior):
+            part.float()
+        for parameter in model.likelihood.parameters():
+            parameter.data = parameter.data.float()
+        model.is_single = True
+        return model
+
     def _through(self, network: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        if self.is_single:
+            return network(x.float())
         if self.autocast is None:
             return network(x)
         with torch.autocast(x.device.type, self.autocast):
@@ -309,12 +274,11 @@ class VAE(nn.Module):
         n_particles: int,
         generator: torch.Generator,
         y: torch.Tensor | None = None,
+        search: bool = False,
     ) -> torch.Tensor:
         """Draw the missing cells of rows given the others, by importance resampling.
 
-        Half of the z come from q(z given the seen cells) and half from the prior, so that no part
-        of the posterior is out of reach; each is weighted with p(seen cells, z) over the density
-        of both together (Owen and Zhou, 2000, doi:10.1080/01621459.2000.10473909).
+        Each z that `_propose` finds is weighted with p(seen cells, z) over the density it comes from.
 
         Parameters
         ----------
@@ -325,17 +289,18 @@ class VAE(nn.Module):
             Draws of z for each row, of which those are taken.
         generator : torch.Generator
         y : Tensor of int, shape (B,), or None
+        search : bool, default=False
+            Take two rounds to find z: worth it where many cells are seen.
 
         Returns
         -------
         Tensor of shape (B, n_samples, n_features)
             In the units of the data; NaN where a cell was not missing, or drawn as missing.
         """
-        z, log_pz, log_proposal = self._propose(x, n_particles, generator, y)
-        output = self.decoder(z.flatten(0, 1)).unflatten(0, z.shape[:2])
+        output, log_ratio = self._propose(x, n_particles, generator, y, search)
         values, log_px = self.likelihood.fill(x, output, generator)
-        weight = torch.softmax(log_px + log_pz - log_proposal, 0)
-        chosen = _resample(weight.T, n_samples, generator)
+        weight = torch.softmax(log_px + log_ratio, 0)
+        chosen = resample(weight.T, n_samples, generator)
         return values.transpose(0, 1).gather(1, chosen[..., None].expand(-1, -1, values.shape[-1]))
 
     def expect(self, x: torch.Tensor, n_particles: int, generator: torch.Generator) -> torch.Tensor:
@@ -356,9 +321,8 @@ class VAE(nn.Module):
         Tensor of shape (B, n_features)
             The conditional mean, or the most probable level; anything where a cell is not missing.
         """
-        z, log_pz, log_proposal = self._propose(x, n_particles, generator, shared=True)
-        output = self.decoder(z.flatten(0, 1)).unflatten(0, z.shape[:2])
-        return self.likelihood.expect(x, output, log_pz - log_proposal, generator)
+        output, log_ratio = self._propose(x, n_particles, generator, search=True, shared=True)
+        return self.likelihood.expect(x, output, log_ratio, generator)
 
     def _propose(
         self,
@@ -366,23 +330,50 @@ class VAE(nn.Module):
         n_particles: int,
         generator: torch.Generator,
         y: torch.Tensor | None = None,
+        search: bool = False,
         shared: bool = False,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Draw z from posterior and prior; return it, its log-density in the prior and in the proposal.
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Draw z near p(z given the seen cells) and decode it.
 
+        Half comes from q(z given the seen cells) and half from the prior, so that no part of the
+        posterior is out of reach; what z is drawn from is the density of both together, as in Owen
+        and Zhou (2000), doi:10.1080/01621459.2000.10473909. `search` draws as many less of both, and
+        then the other half from a normal density with the weighted moments of the first: Cornuet,
+        Marin, Mira and Robert (2012), Adaptive multiple importance sampling, arXiv:0907.1254. That
+        pays where many cells are seen; where few are, no normal density is like the posterior.
         `shared` tells whether all rows get the same noise.
+
+        Returns
+        -------
+        output : Tensor of shape (n_particles, B, P)
+        log_ratio : Tensor of shape (n_particles, B)
+            Log-density of z in the prior over that in what it was drawn from.
         """
-        posterior = self.encode(x)
-        n_here, n_rows = n_particles - n_particles // 2, 1 if shared else len(x)
-        shape = (n_here, n_rows, self.latent_dim)
-        noise = normal(shape, x, generator)
-        n_there = n_particles // 2 * n_rows
-        classes = None if y is None else y.repeat(n_particles // 2)
-        there = self.prior.sample(n_there, generator, classes).unflatten(0, (-1, n_rows))
-        z = torch.cat((posterior.rsample(noise), there.to(x).expand(-1, len(x), -1)))
-        log_pz, log_qz = self.prior.log_prob(z, y), posterior.component_log_prob(z).sum(-1)
-        share = math.log(n_here / n_particles)
-        return z, log_pz, torch.logaddexp(log_qz + share, log_pz + math.log1p(-n_here / n_particles))
+        near = self.encode(x)
+        n_rows = 1 if shared else len(x)
+        n_second = n_particles // 2 if search else 0
+        n_there = (n_particles - n_second) // 2
+        n_first = n_particles - n_second - n_there
+        noise = normal((n_first + n_second, n_rows, self.latent_dim), near.mean, generator)
+        classes = None if y is None else y.repeat(n_there)
+        there = self.prior.sample(n_there * n_rows, generator, classes).unflatten(0, (n_there, n_rows))
+
+        def take(*parts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+            outputs = [self._through(self.decoder, z.flatten(0, 1)).unflatten(0, z.shape[:2]) for z in parts]
+            z, output = (torch.cat([p.expand(-1, len(x), -1) for p in part]) for part in (parts, outputs))
+            return z, output, self.prior.log_prob(z, y)
+
+        z, output, log_pz = take(near.rsample(noise[:n_first]), there.to(near.mean))
+        sources = [(near, n_first)]
+        log_ratio = log_pz - log_mixture(z, log_pz, sources, n_there)
+        if not search:
+            return output, log_ratio
+        log_weight = self.likelihood.row_log_prob(x, output) + log_ratio
+        nearer = moments(z, torch.softmax(log_weight, 0).to(z), near)
+        parts = take(nearer.rsample(noise[n_first:]))
+        z, output, log_pz = (torch.cat(pair) for pair in zip((z, output, log_pz), parts, strict=True))
+        sources.append((nearer, n_second))
+        return output, log_pz - log_mixture(z, log_pz, sources, n_there)
 
     def log_marginal(
         self, x: torch.Tensor, noise: torch.Tensor, complete: bool = False, y: torch.Tensor | None = None

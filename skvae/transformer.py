@@ -462,9 +462,9 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         draw : bool, default=False
             Draw the missing cells of a row together from p(missing given seen). False takes their
             conditional mean, and of levels the most probable one; it does not depend on which rows
-            come together.
+            come together, up to the rounding of float32, in which draws are computed.
         n_draws : int, default=500
-            Draws of z for each row.
+            Draws of z for each row, at least 4.
         random_state : int, RandomState instance or None, default=None
             For `draw`; None draws something new at every call.
 
@@ -477,14 +477,14 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         check_count(n_draws, "n_draws")
         index = getattr(X, "index", None) if hasattr(X, "iloc") else None  # of a pandas table
         filled = read_rows(self, X)
-        n_draws = max(2, n_draws)  # half of them from the prior
+        n_draws = max(4, n_draws)  # of several sources
         seed = draw_seed(random_state) if draw else self._seed
-        module, generator = self._module(filled.dtype), make_generator(seed)
+        module, generator = self._module(filled.dtype).in_single(), make_generator(seed)
 
         def fill(x: torch.Tensor) -> torch.Tensor:
             x = module.likelihood.standardize(x)
             if draw:
-                return module.condition(x, 1, n_draws, generator)[:, 0]
+                return module.condition(x, 1, n_draws, generator, search=True)[:, 0]
             return module.expect(x, n_draws, make_generator(seed))  # the same for all rows
 
         holed = np.flatnonzero(np.isnan(filled).any(axis=1))

@@ -12,9 +12,10 @@ from torch import nn
 from torch.distributions import Bernoulli as TorchBernoulli
 from torch.distributions import Normal, kl_divergence
 
+from skvae._posterior import Posterior, resample
 from skvae._random import global_seed
 from skvae.likelihoods import Bernoulli, Gaussian, StudentT
-from skvae.model import VAE, Posterior, _resample, posterior_of
+from skvae.model import VAE, posterior_of
 from skvae.priors import Flow, Mixture, StandardNormal, VampPrior, by_class
 
 NAN = float("nan")
@@ -408,7 +409,7 @@ def test_resampling_repeats_no_index_that_is_not_due_twice():
     share = weight / weight.sum(1, keepdim=True)
     total = torch.zeros_like(weight, dtype=torch.float64)
     for _ in range(400):
-        index = _resample(weight, 60, generator)
+        index = resample(weight, 60, generator)
         assert index.shape == (3, 60)
         count = torch.stack([torch.bincount(row, minlength=500) for row in index])
         assert (count[:, ::7] == 0).all()
@@ -422,7 +423,7 @@ def test_resampling_repeats_no_index_that_is_not_due_twice():
 def test_resampling_of_one_index():
     generator = torch.Generator().manual_seed(0)
     weight = torch.tensor([[0.0, 1.0, 3.0, 0.0]]).expand(4000, -1)
-    index = _resample(weight, 1, generator)
+    index = resample(weight, 1, generator)
     count = torch.bincount(index[:, 0], minlength=4)
     assert count[0] == count[3] == 0
     assert abs(count[2] / 4000 - 0.75) < 4 * (0.75 * 0.25 / 4000) ** 0.5

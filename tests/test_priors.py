@@ -20,8 +20,9 @@ from skvae import VAETransformer, priors
 from skvae._arrays import split_rows
 from skvae._flow import BOUND, N_PARAMS, spline
 from skvae._mixture import MixtureLogProb
+from skvae._posterior import Posterior
 from skvae._random import global_seed
-from skvae.model import Posterior, posterior_of
+from skvae.model import posterior_of
 from skvae.priors import (
     MIN_LOG_STD,
     ByClass,
