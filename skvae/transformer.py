@@ -433,7 +433,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         check_count(n_samples, "n_samples")
         X = read_given(self, given)
         codes = read_classes(self, y, len(X), may_be_one=True)
-        module: VAE = self.module_
+        module: VAE = self.module_.in_single()  # draws need no more digits
         generator = make_generator(draw_seed(random_state))
         size = min(n_samples, SAMPLES_AT_ONCE)
         n_particles = max(LEAST_PARTICLES, PARTICLES * size)

@@ -28,6 +28,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import estimator_checks, get_tags
 
 from skvae import VAEImputer, VAETransformer, load, save
+from skvae.imputer import default_estimator
 
 tiny = partial(VAETransformer, 2, max_iter=4, hidden_layer_sizes=(8,))
 CONFIGURATIONS = {
@@ -599,6 +600,14 @@ def test_default_estimator():
     assert imputer.estimator is None
     assert isinstance(imputer.estimator_, VAETransformer)
     assert imputer.estimator_.random_state == 0
+
+
+def test_default_estimator_is_smaller_for_many_rows():
+    few, many, more = (default_estimator(np.zeros((n, 1))) for n in (9999, 10_000, 1_000_000))
+    assert few.hidden_layer_sizes == few.max_iter == "auto"
+    assert (many.hidden_layer_sizes, many.max_iter, more.max_iter) == ((128, 128), 74, 10)
+    assert few.weight_decay == 1 / 9999
+    assert default_estimator(pd.DataFrame({"a": ["x", "y"] * 10_000})).max_iter == "auto"
 
 
 # -- scikit-learn's tools ------------------------------------------------------------------------
