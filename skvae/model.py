@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ._observation import ObservationModel
     from .priors import PriorModel
 
-__all__ = ["VAE", "Terms", "posterior_of"]
+__all__ = ["VAE", "Posterior", "Terms", "posterior_of"]
 
 Map: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
 
