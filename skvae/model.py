@@ -306,8 +306,8 @@ class VAE(nn.Module):
     def expect(self, x: torch.Tensor, n_particles: int, generator: torch.Generator) -> torch.Tensor:
         """Return what to expect in the missing cells of rows given the others, by importance sampling.
 
-        The draws of z are those of `condition`, but with the same noise for every row, so that no
-        row depends on the others.
+        The draws of z are those of `condition` with `search`, but with the same noise for every row,
+        so that no row depends on the others.
 
         Parameters
         ----------
@@ -337,8 +337,8 @@ class VAE(nn.Module):
 
         Half comes from q(z given the seen cells) and half from the prior, so that no part of the
         posterior is out of reach; what z is drawn from is the density of both together, as in Owen
-        and Zhou (2000), doi:10.1080/01621459.2000.10473909. `search` draws as many less of both, and
-        then the other half from a normal density with the weighted moments of the first: Cornuet,
+        and Zhou (2000), doi:10.1080/01621459.2000.10473909. With `search` only the first half of the
+        draws is made so, and the others come from a normal density with its weighted moments: Cornuet,
         Marin, Mira and Robert (2012), Adaptive multiple importance sampling, arXiv:0907.1254. That
         pays where many cells are seen; where few are, no normal density is like the posterior.
         `shared` tells whether all rows get the same noise.

@@ -464,7 +464,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             conditional mean, and of levels the most probable one; it does not depend on which rows
             come together, up to the rounding of float32, in which draws are computed.
         n_draws : int, default=500
-            Draws of z for each row, at least 4.
+            Draws of z for each row; fewer than 4 count as 4.
         random_state : int, RandomState instance or None, default=None
             For `draw`; None draws something new at every call.
 
