@@ -338,10 +338,14 @@ def test_input_stays_as_it_is():
     pd.testing.assert_frame_equal(table, pd.DataFrame(before))
 
 
-@pytest.mark.parametrize(("n_rows", "n_draws"), [(50, 500), (5000, 500), (10_000, 250), (40_000, 100)])
-def test_as_many_draws_as_time_allows(n_rows, n_draws, monkeypatch):
+@pytest.mark.parametrize(
+    ("likelihood", "n_rows", "n_draws"),
+    [("auto", 50, 500), ("auto", 5000, 500), ("auto", 10_000, 250), ("auto", 40_000, 100)]
+    + [("mixed", 50, 100), ("mixed", 20_000, 60), ("mixed", 40_000, 50)],
+)
+def test_as_many_draws_as_time_allows(likelihood, n_rows, n_draws, monkeypatch):
     asked = []
-    vae = tiny().fit(np.random.default_rng(0).normal(size=(60, 2)))
+    vae = tiny(likelihood=likelihood).fit(np.random.default_rng(0).normal(size=(60, 2)))
     X = np.zeros((n_rows, 2))
     X[0, 1] = np.nan
     imputer = VAEImputer(FrozenEstimator(vae)).fit(X)
@@ -607,7 +611,8 @@ def test_default_estimator_is_smaller_for_many_rows():
     assert few.hidden_layer_sizes == few.max_iter == "auto"
     assert (many.hidden_layer_sizes, many.max_iter, more.max_iter) == ((128, 128), 74, 10)
     assert few.weight_decay == 1 / 9999
-    assert default_estimator(pd.DataFrame({"a": ["x", "y"] * 10_000})).max_iter == "auto"
+    few, many = (default_estimator(pd.DataFrame({"a": ["x"] * n})) for n in (9999, 10_000))
+    assert (few.batch_size, many.batch_size, many.hidden_layer_sizes) == ("auto", 256, "auto")
 
 
 # -- scikit-learn's tools ------------------------------------------------------------------------
