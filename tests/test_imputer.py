@@ -340,8 +340,10 @@ def test_input_stays_as_it_is():
 
 @pytest.mark.parametrize(
     ("likelihood", "n_rows", "n_draws"),
-    [("auto", 50, 500), ("auto", 5000, 500), ("auto", 10_000, 250), ("auto", 40_000, 100)]
-    + [("mixed", 50, 100), ("mixed", 20_000, 60), ("mixed", 40_000, 50)],
+    [
+        *(("auto", 50, 500), ("auto", 5000, 500), ("auto", 10_000, 250), ("auto", 40_000, 100)),
+        *(("mixed", 50, 100), ("mixed", 20_000, 60), ("mixed", 40_000, 50)),
+    ],
 )
 def test_as_many_draws_as_time_allows(likelihood, n_rows, n_draws, monkeypatch):
     asked = []
