@@ -103,6 +103,15 @@ def test_samples_follow_the_data(diabetes):
     np.testing.assert_allclose(new.std(axis=0) / X.std(axis=0), 1, atol=0.3)
 
 
+def test_few_rows_of_few_columns_tell_how_these_are_related():
+    rng = np.random.default_rng(0)
+    a, b = rng.uniform(-2, 2, size=(2, 700))
+    X = np.column_stack((a, b, np.sin(2 * a), a * b, np.cos(a + b))) + 0.05 * rng.normal(size=(700, 5))
+    vae = VAETransformer(4, random_state=0).fit(X[:200])
+    independent = stats.norm.logpdf(X[200:], X[:200].mean(0), X[:200].std(0)).sum(1).mean()
+    assert vae.score(X[200:]) > independent + 3.3  # 4.1; with a prior as strong as for many columns 2.6
+
+
 def test_history_adds_up(diabetes):
     vae = small(beta=2.0, kl_warmup=0.5).fit(diabetes)
     history = vae.history_
