@@ -14,10 +14,10 @@ from .training import Plan
 FULL_BATCH = 256  # up to so many distinct rows train as one batch, in float64
 SMALL = 1000  # rows below which plain narrow networks generalise better than normalised wide ones
 MEDIUM = 5000  # rows of numbers from which on the widest networks do not learn single rows
-# of the Gaussian prior on a weight, over all rows: for each of columns squared, as chance relates pairs of
-# columns; least; most
-PRECISION_OF_NUMBERS, PRECISION_OF_FEW_NUMBERS = (0.4, 10, 200), (0.1, 2.5, 25)
-PRECISION_OF_FEW_CELLS, PRECISION_OF_CELLS = (0.25, 0, 50), (0, 50, 50)
+# of the Gaussian prior on a weight, of few rows and of many: for each of columns squared, as chance relates
+# pairs of them; least; most
+PRECISIONS_OF_NUMBERS = (0.1, 2.5, 25.0), (0.4, 10.0, 200.0)
+PRECISIONS_OF_TABLES = (0.25, 0.0, 50.0), (0.0, 50.0, 50.0)
 ONE_THREAD_PRODUCTS = 30e6  # multiplications per step below which a second thread does not pay
 
 
@@ -83,11 +83,7 @@ def choose_plan(
     table_rate = 15e-3 if full_batch else 3e-3 if batch_size >= 512 else 6e-3
     rate = auto("learning_rate", table_rate if table else 6e-3)
     noise = 0.0 if table else choose_noise(amount, n_columns)
-    if table:
-        precision = PRECISION_OF_CELLS if large else PRECISION_OF_FEW_CELLS
-    else:
-        precision = PRECISION_OF_NUMBERS if large else PRECISION_OF_FEW_NUMBERS
-    per_pair, least, most = precision
+    per_pair, least, most = (PRECISIONS_OF_TABLES if table else PRECISIONS_OF_NUMBERS)[large]
     weight_precision = min(most, max(least, per_pair * n_columns**2))
     tied = 0.9 if params["n_components"] <= 3 else 0.4  # a map to look at, or a density
     going_on = passing or n_before > 0
