@@ -73,7 +73,7 @@ def choose_plan(
 
     full_batch = n_rows <= auto("batch_size", FULL_BATCH)
     batch_size = n_rows if full_batch else auto("batch_size", 512 if table and n_rows > 10_000 else 128)
-    large = amount >= SMALL
+    large = bool(amount >= SMALL)  # of a sum of weights: NumPy's own kind is no index
     if table:
         size = n_rows / 33_000  # rows beyond teach less, and a fit of 300,000 should take minutes
         steps = 500 if full_batch else max(600, 1600 * size ** (0.5 if size < 1 else 0.35))
