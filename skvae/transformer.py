@@ -86,7 +86,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         Peak rate of the one-cycle schedule.
     weight_decay : float or "auto", default="auto"
         Precision of a Gaussian prior on the networks' matrices, per row: half of it times their
-        squares is added to the loss.
+        squares is added to the loss. "auto" is less the fewer columns and the more rows there are.
     early_stopping : bool, default=False
         Stop when the loss of held-out rows no longer improves, and go back to the best weights.
     validation_fraction : float, default=0.1
