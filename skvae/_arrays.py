@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable, Iterator
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from ._series import are_whole, is_missing, read_number, round_whole
 from ._threads import threads
 from ._typing import Array, Table
 
@@ -204,18 +204,35 @@ class Container:
         """Return checked rows as a matrix: they are one."""
         return X
 
-    @staticmethod
-    def encode_value(place: int, value: Any) -> float:
-        """Return a value of a column as a number."""
-        if not isinstance(value, Real):
-            raise TypeError(f"Got {value!r} for column {place!r}; expected a number.")
-        return float(value)
+    @property
+    def names(self) -> list[Any] | None:
+        """Names of the columns, which need not be text; None if there were none."""
+        return None if self.columns is None else list(self.columns)
+
+    def encode_value(self, place: int, value: Any) -> float:
+        """Return a value of a column as a number, NaN if it is missing."""
+        if is_missing(value):
+            return np.nan
+        name = self.names[place] if self.names else place
+        dtype = self.whole.get(name)
+        wish = "a number" if dtype is None else dtype
+        return read_number(value, dtype, f"Got {value!r} for column {name!r}; expected {wish}.")
+
+    def settle(self, values: Array) -> Array:
+        """Return drawn rows as ones that the types of the columns have room for."""
+        if not self.whole:
+            return values
+        values = values.copy()
+        for place, name in enumerate(self.names or ()):
+            if name in self.whole:
+                values[:, place] = round_whole(values[:, place], self.whole[name])
+        return values
 
     def wrap(self, values: Array, index: Any = None, whole: bool = False) -> Table:
         """Return the array `values` of shape (n_rows, n_features) as that kind of table.
 
         `index` labels the rows of a pandas table; with `whole`, columns that held whole numbers by
-        type hold them again.
+        type hold them again, if all values are such.
         """
         if self.kind is None:
             return values
@@ -223,15 +240,22 @@ class Container:
             import pandas
 
             table = pandas.DataFrame(values, columns=self.columns, index=index)
-            return table.round(dict.fromkeys(self.whole, 0)).astype(self.whole) if whole else table
+            return table.astype(self._whole_of(values)) if whole else table
         import polars
 
         table = polars.DataFrame(values, schema=self.columns, orient="row")
-        return (
-            table.with_columns(polars.col(c).round().cast(t) for c, t in self.whole.items())
-            if whole
-            else table
-        )
+        types = self._whole_of(values) if whole else {}
+        return table.with_columns(polars.col(c).fill_nan(None).cast(t) for c, t in types.items())
+
+    def _whole_of(self, values: Array) -> dict[Any, Any]:
+        """Return the types of the columns of whole numbers that can hold their values."""
+        types = {}
+        for place, name in enumerate(self.names or ()):
+            column, dtype = values[:, place], self.whole.get(name)
+            has_room = not isinstance(dtype, np.dtype) or not np.isnan(column).any()
+            if dtype is not None and has_room and are_whole(column, dtype):
+                types[name] = dtype
+        return types
 
 
 def _is_whole(dtype: Any) -> bool:

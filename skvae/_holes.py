@@ -6,15 +6,10 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 
-from ._series import Series, library_of, read_series
+from ._series import Series, family, is_missing, library_of, read_series, round_whole
 from ._typing import Array, Table
 
-__all__ = ["append_flags", "dig", "find_holes", "is_empty_mark", "put", "split_columns", "take_columns"]
-
-
-def is_empty_mark(mark: Any) -> bool:
-    """Whether a mark of missing cells stands for whatever its library takes for missing: NaN, None, NA."""
-    return mark is None or str(mark) == "<NA>" or (isinstance(mark, Number) and mark != mark)
+__all__ = ["append_flags", "dig", "find_holes", "put", "split_columns", "take_columns"]
 
 
 def find_holes(X: Table, mark: Any) -> Array:
@@ -26,7 +21,7 @@ def find_holes(X: Table, mark: Any) -> Array:
         If cells are missing that do not hold the mark.
     """
     if library_of(X) is None:
-        if is_empty_mark(mark):
+        if is_missing(mark):
             return np.isnan(X)
         if not isinstance(mark, Number):
             raise ValueError(
@@ -38,7 +33,7 @@ def find_holes(X: Table, mark: Any) -> Array:
     holes = np.empty(X.shape, dtype=bool)
     for j, name in enumerate(X.columns):
         series = read_series(_column(X, j), name)
-        holes[:, j] = series.missing if is_empty_mark(mark) else _find_mark(series, mark)
+        holes[:, j] = series.missing if is_missing(mark) else _find_mark(series, mark)
     return holes
 
 
@@ -51,7 +46,8 @@ def _find_mark(series: Series, mark: Any) -> Array:
     if isinstance(mark, Number) and series.kind == "number":
         return series.numbers() == mark
     if series.kind == "level":
-        return np.array([type(value) is type(mark) and value == mark for value in series.tolist()], bool)
+        kind = family(type(mark))  # True is no 1
+        return np.array([family(type(value)) is kind and value == mark for value in series.tolist()], bool)
     return np.zeros(len(series.data), dtype=bool)
 
 
@@ -121,7 +117,7 @@ def _fill_pandas(series: Any, hole: Array, values: Any) -> Any:
         new = [level for level in values.unique() if level not in dtype.categories]
         series = series.cat.add_categories(new) if new else series
     elif pandas.api.types.is_integer_dtype(dtype):
-        values = values.round()
+        values = pandas.Series(round_whole(values.to_numpy(dtype=float), dtype))
     series = series.copy()
     series.iloc[np.flatnonzero(hole)] = values.astype(series.dtype).array
     return series
@@ -131,7 +127,8 @@ def _fill_polars(series: Any, hole: Array, values: Any) -> Any:
     polars, dtype = import_module("polars"), series.dtype
     if not isinstance(values, polars.Series):
         values = polars.Series(np.broadcast_to(values, len(series)))
-    values = values.round() if dtype.is_integer() and values.dtype.is_float() else values
+    if dtype.is_integer():
+        values = polars.Series(round_whole(values.cast(float).fill_null(0.0).to_numpy(), dtype))
     return series.zip_with(polars.Series(~hole), values.cast(dtype))
 
 

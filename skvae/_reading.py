@@ -3,13 +3,14 @@
 from typing import Any
 
 import numpy as np
-from sklearn.utils import check_consistent_length, column_or_1d
+from sklearn.utils import _safe_indexing, check_consistent_length, column_or_1d
 from sklearn.utils.validation import validate_data
 
 from ._compat import check_sample_weight
 from ._rows import Data, is_streamed
+from ._series import is_missing
 from ._typing import Array
-from .columns import Table, is_frame
+from .columns import Table, is_frame, make_plain, refuse_levels
 from .likelihoods import Categorical, Mixed
 
 FLOATS = [np.float64, np.float32]
@@ -31,8 +32,14 @@ def read(
         y = None if unlabelled else column_or_1d(y, warn=True)
         check_consistent_length(X, y)
     else:
+        X = make_plain(X)
         wish = {"dtype": FLOATS, "ensure_all_finite": "allow-nan", "ensure_min_samples": ensure_min_samples}
-        checked = validate_data(vae, X, y, reset=reset, **wish)
+        try:
+            checked = validate_data(vae, X, y, reset=reset, **wish)
+        except (TypeError, ValueError) as error:
+            if reset:
+                refuse_levels(X, vae.likelihood_.name, error)
+            raise
         X, y = (checked, None) if unlabelled else checked
     if mixed and reset:
         vae._container = Table(X, vae.categorical_features)
@@ -60,6 +67,14 @@ def read_training(
 ) -> tuple[Array, Any, Array | None]:
     """Return rows, classes and weights to train on, those of weight 0 left out."""
     y = y if vae.conditional else UNLABELLED
+    if vae.conditional:
+        _refuse_missing(y)
+    if sample_weight is not None and isinstance(vae.likelihood_, Mixed) and is_frame(X):
+        weight = read_weights(sample_weight, X)  # before levels are learned of rows that do not count
+        rows = np.flatnonzero(weight)
+        check_consistent_length(X, None if y is UNLABELLED else y)
+        y = y if y is UNLABELLED else _safe_indexing(column_or_1d(y), rows)
+        X, sample_weight = _safe_indexing(X, rows), weight[rows]
     X, y = read(vae, X, y, reset=first, ensure_min_samples=2 if first else 1)
     if sample_weight is None:
         return X, y, None
@@ -67,6 +82,13 @@ def read_training(
     if not weight.all() and not is_streamed(X):
         X, y, weight = X[weight > 0], None if y is None else y[weight > 0], weight[weight > 0]
     return X, y, weight
+
+
+def _refuse_missing(y: Any) -> None:
+    """Raise if a class is missing, which sorting would find only among numbers."""
+    labels = y.tolist() if hasattr(y, "tolist") else y if isinstance(y, (list, tuple)) else []
+    if any(is_missing(label) for label in labels):
+        raise ValueError("Got y with missing classes; expected one for each row. Drop the others.")
 
 
 def read_weights(sample_weight: Any, X: Any) -> Array:
@@ -99,8 +121,7 @@ def read_given(vae: Any, given: Any) -> Array:
         vae.likelihood_.check(X)
         return X
     X = np.full((1, vae.n_features_in_), np.nan, dtype=vae._dtype)
-    names = getattr(vae._container, "names", None)  # of a table, which need not be text
-    names = names or list(getattr(vae, "feature_names_in_", range(vae.n_features_in_)))
+    names = vae._container.names or list(range(vae.n_features_in_))
     for name, value in given.items():
         if name not in names:
             raise ValueError(f"Got given={given!r}, but no column {name!r}; expected some of {names[:20]!r}.")

@@ -1,5 +1,6 @@
 """One column of NumPy, pandas or polars: its values as numbers and levels, and such columns again."""
 
+import re
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Hashable
@@ -16,7 +17,10 @@ LEVEL_TYPES = (str, bytes, bool, np.bool_)  # of the values of an object column 
 NO_TIME = np.iinfo(np.int64).min
 DAY = 86400
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+MAX_FLOAT = float(np.finfo(np.float64).max)
+EXACT_WHOLE = 2**53  # floats hold all whole numbers up to here
 EXACT = 2.0**52  # floats hold a whole number below it, and half of one
+WHOLE_TYPE = re.compile(r"(u?)int(\d+)", re.IGNORECASE)  # of any library
 WISH = "expected numbers, booleans, text, categories, datetimes or timedeltas"
 
 
@@ -26,6 +30,49 @@ def library_of(X: object) -> str | None:
         if isinstance(X, getattr(sys.modules.get(name), "DataFrame", ())):
             return name
     return None
+
+
+def family(kind: type) -> Any:
+    """Return what values of a type may be compared with: text with text, numbers with numbers."""
+    if issubclass(kind, (bool, np.bool_)):
+        return bool
+    return next((base for base in (str, bytes, Real) if issubclass(kind, base)), kind)
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a single value stands for a missing cell in any library; text never does."""
+    return value is None or (not isinstance(value, str) and str(value) in ("nan", "NaT", "<NA>"))
+
+
+def limits_of(dtype: Any) -> tuple[float, float]:
+    """Return the least and the largest whole number of a type of any library that a float can be."""
+    match = WHOLE_TYPE.search(str(dtype))
+    if match is None:  # Python's own in an object column
+        return -np.inf, np.inf
+    bits = int(match[2]) - (not match[1])
+    largest = 2.0**bits - 1 if bits < 53 else np.nextafter(2.0**bits, 0.0)
+    return 0.0 if match[1] else -(2.0**bits), float(largest)
+
+
+def read_number(value: Any, dtype: Any, problem: str) -> float:
+    """Return a given cell as a float, or raise if it is none of a type of whole numbers; None: of floats."""
+    number: Any = value
+    low, high = (-MAX_FLOAT, MAX_FLOAT) if dtype is None else limits_of(dtype)
+    fits = isinstance(value, Real) and low <= number <= high
+    if not fits or (dtype is not None and (number % 1 or abs(number) >= EXACT_WHOLE)):
+        raise ValueError(problem)
+    return float(number)
+
+
+def round_whole(values: Array, dtype: Any) -> Array:
+    """Return numbers as the nearest that a type of whole numbers has room for. NaN stays NaN."""
+    return np.clip(np.rint(values), *limits_of(dtype))
+
+
+def are_whole(values: Array, dtype: Any) -> bool:
+    """Whether a type of whole numbers has room for all values but NaN."""
+    seen = values[~np.isnan(values)]
+    return bool((round_whole(seen, dtype) == seen).all())
 
 
 def read_series(data: Any, name: Hashable) -> "Series":
@@ -73,8 +120,8 @@ class Series(ABC):
         """Return the values as float64, NaN where missing."""
 
     @abstractmethod
-    def ticks(self) -> tuple[Array, str]:
-        """Return moments or durations as whole numbers, and their unit."""
+    def ticks(self, local: bool = False) -> tuple[Array, str]:
+        """Return moments or durations as whole numbers, and their unit; `local`: by the zone's clocks."""
 
     @property
     def hole(self) -> Any:
@@ -86,9 +133,9 @@ class Series(ABC):
         values = self.tolist()
         return sorted({values[i] for i in np.flatnonzero(~self.missing)})
 
-    def seconds(self, origin: int = 0) -> Array:
+    def seconds(self, origin: int = 0, local: bool = False) -> Array:
         """Return moments or durations as seconds from a whole number of them on, NaN where missing."""
-        ticks, unit = self.ticks()
+        ticks, unit = self.ticks(local)
         whole, rest = np.divmod(ticks, PER_SECOND.get(unit, 1))
         whole = whole * DAY if unit == "D" else whole
         return np.where(self.missing, np.nan, (whole - origin) + rest / PER_SECOND.get(unit, 1))
@@ -137,7 +184,7 @@ class ArraySeries(Series):
     def numbers(self) -> Array:
         return self.data.astype(np.float64)
 
-    def ticks(self) -> tuple[Array, str]:
+    def ticks(self, local: bool = False) -> tuple[Array, str]:
         raise self._refusal()
 
 
@@ -210,14 +257,15 @@ class PandasSeries(Series):
     def numbers(self) -> Array:
         return self.data.to_numpy(dtype=np.float64, na_value=np.nan)
 
-    def ticks(self) -> tuple[Array, str]:
+    def ticks(self, local: bool = False) -> tuple[Array, str]:
         data, dtype, pandas = self.data, self.data.dtype, import_module("pandas")
         unit = _unit(dtype)
         if dtype.kind == "m":
             return pandas.TimedeltaIndex(data.astype(f"m8[{unit}]")).asi8, unit
         if unit == "D":
             return pandas.DatetimeIndex(data.astype("timestamp[s][pyarrow]")).as_unit("s").asi8 // DAY, unit
-        return pandas.DatetimeIndex(data).as_unit(unit).asi8, unit
+        moments = pandas.DatetimeIndex(data).as_unit(unit)
+        return (moments.tz_localize(None) if local else moments).asi8, unit
 
 
 class PolarsSeries(Series):
@@ -263,8 +311,9 @@ class PolarsSeries(Series):
     def numbers(self) -> Array:
         return np.where(self.missing, np.nan, self.data.cast(float).to_numpy())
 
-    def ticks(self) -> tuple[Array, str]:
-        return self.data.to_physical().cast(int).fill_null(NO_TIME).to_numpy(), _polars_unit(self.data.dtype)
+    def ticks(self, local: bool = False) -> tuple[Array, str]:
+        data = self.data.dt.replace_time_zone(None) if local else self.data
+        return data.to_physical().cast(int).fill_null(NO_TIME).to_numpy(), _polars_unit(self.data.dtype)
 
 
 def _zone(dtype: Any) -> Any:
@@ -310,8 +359,8 @@ def make_pandas(dtype: Any, cells: Array, missing: Array, hole: Any) -> Any:
     return pandas.Series(cells, dtype=dtype)
 
 
-def make_pandas_times(dtype: Any, ticks: Array) -> Any:
-    """Return ticks as a pandas column of moments or durations."""
+def make_pandas_times(dtype: Any, ticks: Array, local: bool = False) -> Any:
+    """Return ticks as a pandas column of moments or durations; `local`: by the zone's clocks."""
     pandas, unit = import_module("pandas"), _unit(dtype)
     if dtype.kind == "m":
         return pandas.Series(ticks.view(f"m8[{unit}]")).astype(dtype)
@@ -319,7 +368,10 @@ def make_pandas_times(dtype: Any, ticks: Array) -> Any:
         ticks.view(f"M8[{unit}]").astype("M8[s]") if unit == "D" else ticks.view(f"M8[{unit}]")
     )
     zone = _zone(dtype)
-    if zone is not None:
+    if zone is not None and local:  # the first of two, and the one after an hour that is left out
+        twice = np.ones(len(moments), dtype=bool)
+        moments = moments.dt.tz_localize(zone, ambiguous=twice, nonexistent="shift_forward")
+    elif zone is not None:
         moments = moments.dt.tz_localize("UTC").dt.tz_convert(zone)
     return moments.astype(dtype)
 
@@ -330,9 +382,20 @@ def make_polars(dtype: Any, cells: Array, missing: Array) -> Any:
     values = [None if gone else cell for cell, gone in zip(cells.tolist(), missing, strict=True)]
     by_type = {bool: polars.Boolean, int: polars.Int64, float: polars.Float64}
     first = next((by_type.get(type(value)) for value in values if value is not None), None)
+    if first is polars.Int64 and dtype.is_integer():
+        first = dtype  # that of large numbers
     if first is None or dtype == polars.Boolean:
         return polars.Series(values, dtype=dtype, strict=False)
     return polars.Series(values, dtype=first).cast(dtype)
+
+
+def make_polars_times(dtype: Any, ticks: Array, local: bool = True) -> Any:
+    """Return ticks that count by the clocks of a zone as a polars column of moments."""
+    polars = import_module("polars")
+    clock = polars.Series(ticks).replace(NO_TIME, None).cast(polars.Datetime(dtype.time_unit))
+    zone = {"time_zone": dtype.time_zone, "ambiguous": "earliest", "non_existent": "null"}
+    later = clock.dt.offset_by("1h").dt.replace_time_zone(**zone)  # than an hour that is left out
+    return clock.dt.replace_time_zone(**zone).fill_null(later)
 
 
 def make_series(library: Any, dtype: Any, value: Any) -> Any:

@@ -3,7 +3,6 @@
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from importlib import import_module
-from math import isfinite
 from numbers import Real
 from typing import Any
 
@@ -11,20 +10,26 @@ import numpy as np
 from sklearn.utils import check_array
 
 from ._series import (
+    EXACT_WHOLE,
     TIMES,
+    are_whole,
+    family,
+    is_missing,
     library_of,
     make_pandas,
     make_pandas_times,
     make_polars,
+    make_polars_times,
     make_series,
+    read_number,
     read_series,
+    round_whole,
     to_ticks,
     unit_of,
 )
 
-__all__ = ["Table", "is_frame", "is_table"]
+__all__ = ["Table", "is_frame", "is_table", "make_plain", "refuse_levels"]
 
-WHOLE = 2**53  # floats hold all whole numbers up to here
 ID_ROWS, ID_SHARE = 50, 0.95  # rows from which on a text column with more distinct values is refused
 SHOWN = 20  # names or levels in an error
 
@@ -37,6 +42,33 @@ def is_frame(X: Any) -> Any:
 def is_table(X: Any) -> Any:
     """Whether X is a DataFrame that is more than an array with names: not all columns are numbers."""
     return is_frame(X) and any(series.kind != "number" for series in _read(X))
+
+
+def make_plain(X: Any) -> Any:
+    """Return a pandas table of numbers as scikit-learn takes it: no sparse columns, no NA among objects."""
+    if library_of(X) != "pandas":
+        return X
+    odd = {}
+    for place, dtype in enumerate(X.dtypes):
+        if hasattr(dtype, "fill_value"):
+            odd[place] = X.iloc[:, place].sparse.to_dense()
+        elif dtype.kind == "O" and X.iloc[:, place].isna().any():
+            odd[place] = X.iloc[:, place].mask(X.iloc[:, place].isna(), np.nan)
+    X = X.copy(deep=False) if odd else X
+    for place, column in odd.items():
+        X.isetitem(place, column)
+    return X
+
+
+def refuse_levels(X: Any, likelihood: Any, error: Any) -> None:
+    """Raise if a column of a table is none of numbers, which the likelihood of that name wants."""
+    for series in _read(X) if is_frame(X) else ():
+        if series.kind != "number":
+            raise ValueError(
+                f"Got column {series.name!r} of X with dtype {series.data.dtype} and "
+                f"likelihood={likelihood!r}, which takes numbers. Set likelihood='auto', which takes any "
+                "table, or encode the column."
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -56,6 +88,8 @@ class Column:
         Whether it holds whole numbers by type.
     origin : int
         The first moment, in whole seconds.
+    local : bool
+        Whether moments with a time zone count by the clocks there, where days are all as long.
     empty : bool
         Whether every cell was missing.
     hole : object
@@ -68,6 +102,7 @@ class Column:
     levels: tuple[Any, ...] = ()
     whole: bool = False
     origin: int = 0
+    local: bool = False
     empty: bool = False
     hole: Any = None
 
@@ -89,7 +124,9 @@ class Column:
                 _refuse_id(series.name, levels, int((~missing).sum()))
             return replace(column, levels=levels)
         if kind in TIMES and not column.empty:
-            return replace(column, origin=int(np.floor(np.nanmin(series.seconds()))))
+            local = kind == "datetime with time zone" and _is_by_clock(series)
+            first = np.nanmin(series.seconds(local=local))
+            return replace(column, origin=int(np.floor(first)), local=local)
         return column
 
     def encode(self, series: Any) -> Any:
@@ -99,14 +136,17 @@ class Column:
             return np.full(len(missing), np.nan)
         if self.kind == "level":
             values = series.tolist()
-            if isinstance(values[int(missing.argmin())], str) != isinstance(self.levels[0], str):
+            known = {family(type(level)) for level in self.levels}
+            known |= {Real} if bool in known else set()  # what a hole makes of them
+            seen = {type(value) for value, gone in zip(values, missing, strict=True) if not gone}
+            if not known.issuperset(map(family, seen)):
                 raise self._refusal(series)
             places = {level: place for place, level in enumerate(self.levels)}
             codes = np.array([places.get(value, np.nan) for value in values])
             return np.where(missing, np.nan, codes)
         if series.kind != self.kind:
             raise self._refusal(series)
-        return series.seconds(self.origin) if self.kind in TIMES else _finite(series)
+        return series.seconds(self.origin, self.local) if self.kind in TIMES else _finite(series)
 
     def _refusal(self, series: Any) -> Any:
         return ValueError(
@@ -117,22 +157,27 @@ class Column:
     def decode(self, values: Any, library: Any) -> Any:
         """Return numbers as a column of a library."""
         values = np.full(len(values), np.nan) if self.empty else values
-        missing = np.isnan(values)
+        missing, dtype = np.isnan(values), self.dtype
         if self.kind in TIMES:
             cells = to_ticks(values, self.origin, unit_of(self.dtype))
             if library == "pandas":
-                return make_pandas_times(self.dtype, cells)
+                return make_pandas_times(self.dtype, cells, self.local)
+            if self.local:
+                return make_polars_times(self.dtype, cells)
         elif self.kind == "level":
             levels = np.empty(len(self.levels) + 1, dtype=object)  # the last of missing cells
             levels[:-1] = self.levels
             cells = levels[np.where(missing, -1, values).astype(int)]
         else:
             cells = np.where(missing, 0.0, values)
-            cells = np.rint(cells).astype(np.int64) if self.whole else cells
+            if self.whole and are_whole(values, dtype):
+                cells = cells.astype(np.int64)
+            elif self.whole:  # what was given had room in a wider type
+                dtype = np.dtype(float) if library == "pandas" else import_module("polars").Float64
         if library == "pandas":
-            return make_pandas(self.dtype, cells, missing, self.hole)
+            return make_pandas(dtype, cells, missing, self.hole)
         if library == "polars":
-            return make_polars(self.dtype, cells, missing)
+            return make_polars(dtype, cells, missing)
         cells[missing] = np.nan
         return cells.astype(self.dtype)
 
@@ -197,7 +242,7 @@ class Table:
         problem = f"Got {value!r} for column {column.name!r}; expected "
         if column.empty:
             raise ValueError(problem + "none: all its cells were missing in fit.")
-        if value is None or str(value) in ("nan", "NaT", "<NA>"):
+        if is_missing(value):
             return np.nan
         if column.kind == "level":
             if value not in column.levels:
@@ -205,10 +250,9 @@ class Table:
             return float(column.levels.index(value))
         problem += f"{column.dtype}."
         if column.kind == "number":
-            is_number = isinstance(value, Real) and isfinite(value)
-            if not is_number or (column.whole and (value != int(value) or abs(value) >= WHOLE)):
-                raise ValueError(problem)
-            return float(value)
+            return read_number(value, column.dtype if column.whole else None, problem)
+        if isinstance(value, (Real, np.bool_)) or not _has_zone(column, value):
+            raise ValueError(problem)
         try:
             series = make_series(self.library, column.dtype, value)
         except (TypeError, ValueError) as error:
@@ -226,8 +270,20 @@ class Table:
                     f"seen; expected one of {list(column.levels[:SHOWN])!r}, or a missing cell."
                 )
 
-    def wrap(self, values: Any, index: Any = None, whole: Any = True) -> Any:
-        """Return a matrix as a table of the kind that was learned; `index` is for pandas."""
+    def settle(self, values: Any) -> Any:
+        """Return drawn rows as ones that the types of the columns have room for."""
+        values = values.copy()
+        for j, column in enumerate(self.columns):
+            if column.whole and column.kind == "number":
+                values[:, j] = round_whole(values[:, j], column.dtype)
+        return values
+
+    def wrap(self, values: Any, index: Any = None, whole: Any = False) -> Any:
+        """Return a matrix as a table of the kind that was learned; `index` is for pandas.
+
+        With `whole`, whole numbers are not rounded: a column that has others comes as floats.
+        """
+        values = values if whole else self.settle(values)
         columns = [column.decode(values[:, j], self.library) for j, column in enumerate(self.columns)]
         if self.library is None:
             return np.column_stack(columns)
@@ -235,6 +291,26 @@ class Table:
         if self.library == "pandas" and index is not None:
             X.index = index
         return X
+
+
+def _is_by_clock(series: Any) -> bool:
+    """Whether moments have a coarser step by the clocks of their zone, and these tell them all apart."""
+    there, everywhere = series.ticks(local=True)[0], series.ticks()[0]
+    seen = ~series.missing
+    there, everywhere = there[seen], everywhere[seen]
+    steps = [np.gcd.reduce(np.diff(np.unique(ticks))) for ticks in (there, everywhere)]
+    if steps[0] <= steps[1]:
+        return False
+    make = make_pandas_times if hasattr(series.data, "iloc") else make_polars_times
+    again = read_series(make(series.data.dtype, there, local=True), series.name).ticks()[0]
+    return bool((again == everywhere).all())
+
+
+def _has_zone(column: Any, value: Any) -> bool:
+    """Whether a moment has a time zone if its column has; text is read as one of the column's."""
+    if not hasattr(value, "tzinfo") or column.kind not in ("datetime", "datetime with time zone"):
+        return True
+    return bool(value.tzinfo is not None) is (column.kind == "datetime with time zone")
 
 
 def _read(X: Any) -> Any:
@@ -303,7 +379,7 @@ def _finite(series: Any) -> Any:
             f"Got column {series.name!r} of X with infinity; expected finite numbers. Clip it, or "
             "set it missing."
         )
-    if (np.abs(values) >= WHOLE).any() and series.is_whole:
+    if (np.abs(values) >= EXACT_WHOLE).any() and series.is_whole:
         raise ValueError(
             f"Got column {series.name!r} of X with whole numbers of 2^53 and more, which floats cannot tell "
             "apart. Subtract their minimum, convert them to text if they are labels, or drop an id."

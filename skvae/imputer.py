@@ -22,9 +22,9 @@ from ._compat import (
     with_callbacks,
 )
 from ._fitting import all_or_nothing
-from ._holes import append_flags, dig, find_holes, is_empty_mark, put, split_columns, take_columns
+from ._holes import append_flags, dig, find_holes, put, split_columns, take_columns
 from ._random import draw_seed
-from ._series import read_series
+from ._series import is_missing, read_series
 from ._typing import Array, RandomState, Rows, Table
 from ._validation import refuse_classes, resolve_estimator
 from .columns import is_frame, is_table
@@ -257,7 +257,7 @@ class VAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         inner = get_tags(VAETransformer() if self.estimator is None else self.estimator)
         tags.input_tags = inner.input_tags
-        tags.input_tags.allow_nan = is_empty_mark(self.missing_values)
+        tags.input_tags.allow_nan = is_missing(self.missing_values)
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
@@ -273,7 +273,7 @@ class VAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             if not len(X) or not X.shape[1]:
                 raise ValueError(f"Got X of shape {X.shape}; a minimum of 1 row and column is required.")
         else:
-            finite = "allow-nan" if is_empty_mark(self.missing_values) else True
+            finite = "allow-nan" if is_missing(self.missing_values) else True
             X = validate_data(self, X, reset=reset, dtype=[np.float64, np.float32], ensure_all_finite=finite)
         return X, find_holes(X, self.missing_values)
 
@@ -289,7 +289,7 @@ class VAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         """Return the columns that the model knows, its missing cells empty."""
         places = np.flatnonzero(known)
         X, holes = (X, holes) if known.all() else (take_columns(X, places), holes[:, places])
-        return X if is_empty_mark(self.missing_values) else dig(X, holes)
+        return X if is_missing(self.missing_values) else dig(X, holes)
 
 
 def default_estimator(X: Any) -> VAETransformer:

@@ -23,6 +23,7 @@ from .transformer import VAETransformer
 __all__ = ["VAEOutlierDetector"]
 
 MARGINALS = 0.5  # share of the columns' own densities beside the default model
+ROUNDING = 1e-9  # of a score, by which rows come together: equal ones are on one side of the threshold
 FEW_ROWS = 1000  # below, the default model trains as long as any
 SEEN_ROWS = 128_000  # by it beyond: 1000 steps of 128 rows
 
@@ -245,9 +246,11 @@ class VAEOutlierDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
 
     def _threshold(self, scores: Array) -> float:
         if self.contamination != "auto":
-            return float(np.quantile(scores, self.contamination))
-        first, third = np.quantile(scores, [0.25, 0.75])
-        return float(first - 1.5 * (third - first))
+            threshold = float(np.quantile(scores, self.contamination))
+        else:
+            first, third = np.quantile(scores, [0.25, 0.75])
+            threshold = float(first - 1.5 * (third - first))
+        return threshold - ROUNDING * max(1.0, abs(threshold))
 
 
 def default_estimator(X: Any = None) -> VAETransformer:

@@ -11,6 +11,7 @@ from sklearn.utils.validation import validate_data
 
 from ._arrays import Container
 from ._compat import CallbackSupportMixin, nested_fit, with_callbacks
+from ._series import library_of
 from ._typing import Array, RandomState, Table
 from ._validation import resolve_estimator
 from .transformer import VAETransformer
@@ -122,6 +123,9 @@ class VAEOverSampler(CallbackSupportMixin, BaseOverSampler):
         """
         if Container(X).kind == "polars":  # which the base class would take for pandas
             X = _Covered(X)
+        if library_of(y) == "polars" and y.shape[1] == 1:
+            X, y = self.fit_resample(X, y.to_series(), **params)
+            return X, y.to_frame()
         series = y if hasattr(y, "to_physical") else None  # polars
         X, y = super().fit_resample(X, y if series is None else series.to_numpy(), **params)
         return X, y if series is None else type(series)(series.name, y, series.dtype)
@@ -208,7 +212,13 @@ def append_rows(X: Any, new: Any) -> Any:
     container = Container(X)
     if container.kind is None:
         return np.vstack((X, round_to(np.asarray(new), X.dtype)))
-    new = container.wrap(new) if isinstance(new, np.ndarray) else new
+    if isinstance(new, np.ndarray):
+        new = container.wrap(container.settle(new), whole=True)
+    elif Container(new).kind != container.kind:
+        raise ValueError(
+            f"Got X of {container.kind} with an estimator that was fitted on one of {Container(new).kind}; "
+            "expected the same library. Convert X."
+        )
     if container.kind == "pandas":
         import pandas
 

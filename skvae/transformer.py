@@ -395,7 +395,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
                 return likelihood.sample(output, generator, missing)
             return likelihood.mean(output)
 
-        return self._container.wrap(apply_to_rows(decode, z, module), whole=noise)
+        values = apply_to_rows(decode, z, module)
+        return self._container.wrap(self._container.settle(values) if noise else values, whole=noise)
 
     def sample_conditional(
         self, given: Any, n_samples: int = 1, *, y: Any = None, random_state: RandomState = None
@@ -446,7 +447,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             apply_to_rows(draw, X.astype(self._dtype), module, n_particles, codes)
             for _ in range(-(-n_samples // size))
         ]
-        drawn = np.concatenate(parts, 1)[:, :n_samples].reshape(-1, X.shape[1])
+        drawn = self._container.settle(np.concatenate(parts, 1)[:, :n_samples].reshape(-1, X.shape[1]))
         known = np.repeat(X, n_samples, axis=0)
         index = np.repeat(given.index, n_samples) if hasattr(given, "iloc") else None
         return self._container.wrap(np.where(np.isnan(known), drawn, known), index, whole=True)
@@ -491,7 +492,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         if len(holed):
             rows = filled[holed]
             filled = filled.copy()
-            filled[holed] = np.where(np.isnan(rows), apply_to_rows(fill, rows, module, n_draws), rows)
+            drawn = self._container.settle(apply_to_rows(fill, rows, module, n_draws))
+            filled[holed] = np.where(np.isnan(rows), drawn, rows)
         return self._container.wrap(filled, index, whole=True)
 
     def score_samples(self, X: Rows, n_draws: int = 100, *, y: Rows | None = None) -> Array:
@@ -589,6 +591,18 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         check_count(n_draws, "n_draws")
         X = read_rows(self, X)
         codes = read_classes(self, y, len(X))
+        scores = self._score_rows(density, X, n_draws, codes)
+        lost = ~np.isfinite(scores.reshape(len(X), -1)).all(axis=1)
+        if lost.any():  # so far off that the squares of single precision overflow, or of double
+            rows, codes = X[lost].astype(np.float64), None if codes is None else codes[lost]
+            limit = np.finfo(scores.dtype).max / scores[0].size
+            again = self._score_rows(density, rows, n_draws, codes)
+            scores[lost] = np.nan_to_num(again, nan=-limit).clip(-limit, limit)
+        return scores
+
+    def _score_rows(
+        self, density: Callable[..., torch.Tensor], X: Array, n_draws: int, codes: Array | None
+    ) -> Array:
         module = self._module(X.dtype)
         noise = torch.randn(
             (n_draws, 1, module.latent_dim), generator=make_generator(self._seed), dtype=torch.float64

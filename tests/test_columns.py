@@ -15,6 +15,7 @@ import pytest
 
 import skvae
 from skvae import VAETransformer
+from skvae._arrays import Container
 from skvae.columns import Table, is_frame, is_table
 
 N = 60
@@ -563,14 +564,23 @@ def test_single_values_of_polars_are_read(name, value):
         (PANDAS["int64"], 1.5),
         (PANDAS["int64"], np.inf),
         (PANDAS["int64"], 2**60),
+        (PANDAS["int8"], 128),
+        (PANDAS["uint8"], -1),
+        (PANDAS["UInt8"], 256),
+        (PANDAS["float64"], 10**400),
         (PANDAS["str"], "new"),
         (PANDAS["str"], ["a"]),
         (PANDAS["datetime_ns"], "no date"),
         (PANDAS["datetime_ns"], object()),
+        (PANDAS["datetime_ns"], 5),
+        (PANDAS["datetime_ns"], True),
+        (PANDAS["datetime_berlin_holes"], dt.datetime(2021, 1, 1)),
         (PANDAS["missing_float"], 1.0),
         (PANDAS["missing_string"], "a"),
         (POLARS["Float64"], "x"),
         (POLARS["Datetime_us"], "x"),
+        (POLARS["Datetime_us"], dt.datetime(2021, 1, 1, tzinfo=dt.UTC)),
+        (POLARS["Date"], 5),
         (POLARS["Duration_us"], "x"),
         (POLARS["Enum"], "new"),
         (POLARS["Enum"], "z"),
@@ -579,6 +589,110 @@ def test_single_values_of_polars_are_read(name, value):
 def test_wrong_single_values_are_refused(column, value):
     with pytest.raises(ValueError, match=r"^Got .* for column 'a'; expected"):
         Table(frame(column)).encode_value(0, value)
+
+
+@pytest.mark.parametrize("name", ["str", "category", "polars"])
+def test_text_that_reads_as_missing_is_a_level(name):
+    words = ["nan", "<NA>", "NaT"] * 20
+    column = pl.Series(words) if name == "polars" else pd.Series(words, dtype=name)
+    table = Table(frame(column))
+    assert sorted(table.columns[0].levels) == ["<NA>", "NaT", "nan"]
+    assert table.columns[0].levels[int(table.encode_value(0, "nan"))] == "nan"
+    assert np.isnan([table.encode_value(0, value) for value in (None, np.nan, pd.NA, pd.NaT)]).all()
+
+
+@pytest.mark.parametrize("level", [pd.Timestamp("2020"), pd.Period("2020"), {}, "yes"])
+def test_levels_of_another_type_are_refused(level):
+    table = Table(frame(pd.Series([True, False] * 5)))
+    with pytest.raises(ValueError, match=r"column 'a' of X with dtype object; expected bool"):
+        table.encode(frame(pd.Series([None, level], dtype=object)))
+
+
+def test_text_and_numbers_in_one_category_column():
+    rows = frame(pd.Series(pd.Categorical(["a", 1] * 5)))
+    for first in (rows, rows[1:]):  # whichever comes first
+        np.testing.assert_array_equal(np.isnan(Table(first).encode(rows)), False)
+
+
+# -- moments by the clocks of a time zone -------------------------------------------------------------
+
+MIDNIGHTS = pd.date_range("2020-01-01", "2023-01-01", freq="29D").tz_localize("Europe/Berlin")
+
+
+def in_library(library, moments):
+    column = pd.Series(moments).dt.as_unit("us")
+    return frame(column) if library == "pandas" else pl.from_pandas(frame(column))
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_days_keep_their_step_where_clocks_change(library):
+    X = in_library(library, MIDNIGHTS)
+    table = Table(X)
+    seconds = table.encode(X)
+    assert (np.diff(seconds[:, 0]) == 29 * 86400).all()
+    assert_equal(table.wrap(seconds), X)
+    tomorrow = table.wrap(seconds + 86400)["a"]
+    hours = tomorrow.dt.hour
+    assert set(hours() if library == "polars" else hours) == {0}
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_an_hour_that_is_left_out_becomes_the_next(library):
+    clock = pd.date_range("2020-01-01 02:00", "2023-01-01", freq="30D").tz_localize("Europe/Berlin")
+    table = Table(in_library(library, clock))
+    assert table.columns[0].local
+    change = pd.Timestamp("2020-03-29").tz_localize("Europe/Berlin")  # no 02:00 on this day
+    drawn = table.wrap(np.array([[88 * 86400.0]]))["a"]
+    assert drawn[0] == change + pd.Timedelta(hours=2)  # 03:00
+
+
+def test_moments_of_the_hour_that_comes_twice_stay_apart():
+    moments = pd.date_range("2020-10-24 22:00", periods=8, freq="30min", tz="UTC").tz_convert("Europe/Berlin")
+    X = in_library("pandas", moments)
+    table = Table(X)
+    assert not table.columns[0].local
+    assert_equal(table.wrap(table.encode(X)), X)
+
+
+# -- whole numbers of narrow types --------------------------------------------------------------------
+
+
+NARROW = ["int8", "uint8", "Int16", "uint8[pyarrow]"]
+WIDE = ["uint64", "UInt64", "int64"]  # of which a `Table` takes those below 2^53
+
+
+@pytest.mark.parametrize(
+    ("make", "dtype"), [*((Table, name) for name in NARROW), *((Container, name) for name in NARROW + WIDE)]
+)
+def test_drawn_numbers_stay_in_the_range_of_their_type(make, dtype):
+    X = frame(pd.Series(WHOLE, dtype=dtype))
+    container = make(X)
+    drawn = container.settle(np.array([[-1e30], [0.4], [1e30]]))
+    column = container.wrap(drawn, whole=True)["a"]
+    assert column.dtype == X["a"].dtype
+    kind = np.iinfo(str(dtype).lower().removesuffix("[pyarrow]"))
+    assert column.tolist()[:2] == [kind.min, 0]
+    assert kind.max >= column.tolist()[2] > 0.99 * kind.max
+
+
+@pytest.mark.parametrize("library", [pd, pl])
+@pytest.mark.parametrize("make", [Table, Container])
+def test_given_numbers_beyond_the_type_stay_as_they_are(make, library):
+    X = frame(pd.Series(WHOLE, dtype="int8"))
+    container = make(X if library is pd else pl.from_pandas(X))
+    for given in ([300.0, 1.0], [1.5, 1.0]):
+        assert list(container.wrap(np.array(given)[:, None], whole=True)["a"]) == given
+
+
+def test_whole_numbers_of_polars_without_a_value():
+    X = pl.DataFrame({"a": pl.Series([None] * 9, dtype=pl.Int64), "b": REAL[:9]})
+    assert Container(X).wrap(np.full((2, 2), np.nan), whole=True)["a"].to_list() == [None, None]
+
+
+def test_levels_beyond_signed_integers():
+    X = pl.DataFrame({"a": pl.Series([2**63 + 1, 2**63 + 2, 3] * 20, dtype=pl.UInt64)})
+    table = Table(X, categorical_features=["a"])
+    assert_equal(table.wrap(table.encode(X)), X)
 
 
 # -- what is a table ----------------------------------------------------------------------------------

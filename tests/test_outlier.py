@@ -142,6 +142,17 @@ def test_contamination_is_the_share_of_outliers(X, contamination):
     assert detector.offset_ == pytest.approx(np.percentile(detector.score_samples(X), 100 * contamination))
 
 
+def test_equal_rows_are_on_one_side_of_the_threshold():
+    rng = np.random.default_rng(1)
+    table = pd.DataFrame({"a": rng.choice(list("xyz"), 150, p=[0.8, 0.15, 0.05]), "b": rng.random(150) < 0.1})
+    detector = VAEOutlierDetector(VAETransformer(2, max_iter=10, random_state=0), contamination=0.05).fit(
+        table
+    )
+    alone = np.concatenate([detector.predict(table[i : i + 1]) for i in range(150)])
+    np.testing.assert_array_equal(detector.predict(table), alone)
+    assert 0 < (alone < 0).sum() < 40
+
+
 def test_decision_is_score_minus_offset(fitted, broken):
     rows, _ = broken
     decision = fitted.decision_function(rows)

@@ -224,6 +224,16 @@ def test_weights_stand_for_rows(table):
     assert (vae.sample(300, random_state=0)["degree"] != "college").all()
 
 
+def test_rows_of_weight_zero_are_left_out(table):
+    weight = np.ones(len(table))
+    weight[0] = 0
+    rare = table.assign(town=np.where(weight == 0, "Rome", table["town"]))
+    vae = small().fit(rare, sample_weight=weight)
+    np.testing.assert_array_equal(vae.score_samples(table), small().fit(rare[1:]).score_samples(table))
+    with pytest.raises(ValueError, match=r"'Rome' for column 'town'; expected a level"):
+        vae.sample_conditional({"town": "Rome"})
+
+
 def test_partial_fit_keeps_the_columns_of_the_first_chunk(table):
     vae = small()
     for start in range(0, 600, 200):
@@ -278,6 +288,57 @@ def test_a_frame_of_numbers_is_an_array_with_names(diabetes):
     mixed = small(likelihood="mixed").fit(frame)
     assert isinstance(mixed.likelihood_, Mixed)
     assert mixed.sample(9, random_state=0)["x3"].dtype == frame["x3"].dtype
+
+
+def test_names_that_are_no_text(diabetes):
+    frame = pd.DataFrame(diabetes[:, :3], columns=[2, 1, 0])
+    vae = small().fit(frame)
+    assert vae.sample_conditional({2: 5.0}, random_state=0)[2].tolist() == [5.0]
+    with pytest.raises(ValueError, match=r"no column 7; expected some of \[2, 1, 0\]"):
+        vae.sample_conditional({7: 5.0})
+
+
+def test_draws_of_narrow_types(diabetes):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(diabetes[:, :2]).add_prefix("x")
+    frame = frame.assign(low=rng.poisson(1, 200).astype("uint8"), high=np.full(200, 126, dtype="int8"))
+    frame["high"] -= rng.poisson(2, 200).astype("int8")
+    vae = small().fit(frame)
+    for drawn in (vae.sample(500, random_state=0), vae.sample_conditional({"x0": 3.0}, 500, random_state=0)):
+        assert (drawn.dtypes == frame.dtypes).all()
+        assert drawn["high"].min() > 50  # below 0 if it had wrapped around
+    with pytest.raises(ValueError, match=r"Got 300 for column 'low'; expected uint8"):
+        vae.sample_conditional({"low": 300})
+    assert (
+        vae.impute(frame.astype({"low": float}).assign(low=300.0, x0=np.nan))["low"].tolist() == [300.0] * 200
+    )
+
+
+def test_frames_of_numbers_in_odd_types(diabetes):
+    plain = pd.DataFrame({"a": diabetes[:, 0], "b": np.arange(200) % 3})
+    sparse = plain.astype(pd.SparseDtype(float))
+    objects = plain.astype({"b": object})
+    objects.loc[::5, "b"] = pd.NA
+    holed = plain.astype({"b": float})
+    holed.loc[::5, "b"] = np.nan
+    for odd, usual in ((sparse, plain), (objects, holed)):
+        scores = [small().fit(frame).score_samples(frame) for frame in (odd, usual)]
+        np.testing.assert_array_equal(*scores)
+    assert objects["b"].isna().sum() == 40  # what came in is as it was
+
+
+def test_a_likelihood_of_numbers_names_the_column_that_has_none(table):
+    with pytest.raises(
+        ValueError, match=r"column 'degree' of X .* likelihood='gaussian'.*Set likelihood='auto'"
+    ):
+        small(likelihood="gaussian").fit(table)
+
+
+@pytest.mark.parametrize("kind", [list, np.array, pd.Series])
+def test_missing_classes_are_refused(table, kind):
+    y = kind(["a", "b", None] * 200)
+    with pytest.raises(ValueError, match="Got y with missing classes"):
+        small(conditional=True).fit(table, y)
 
 
 def test_levels_of_an_array():
