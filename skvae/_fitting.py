@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.multiclass import check_classification_targets
 from torch import nn
@@ -27,7 +28,7 @@ from ._validation import OBJECTIVES, PRIORS, build_network, resolve, resolve_dev
 from .likelihoods import Mixed
 from .model import VAE, posterior_of
 from .objectives import MMD
-from .priors import PriorModel, by_class
+from .priors import ByClass, PriorModel, by_class
 from .training import Plan, extend_history, make_optimizer, to_history, train
 
 STRUCTURE = (  # what a fit that goes on cannot change
@@ -81,8 +82,9 @@ def fit_model(
         else:
             learn_classes(vae, y)
         amount = len(X) if weight is None else weight.sum()
-        data = Data(*merge_rows(X, weight, read_classes(vae, y, len(X))))
-        amount = max(amount, len(data))  # weights below 1 make no row less than a row
+        X, weight, codes = merge_rows(X, weight, read_classes(vae, y, len(X)))
+        amount = max(amount, len(X))  # weights below 1 make no row less than a row
+        data = Data(X, None if weight is None else weight * max(1.0, len(X) / weight.sum()), codes)
         held_out = vae.early_stopping and not passing and validation[0] is None
         with threads(), torch.inference_mode(False), torch.enable_grad():
             if continuing:
@@ -128,7 +130,8 @@ def learn_classes(vae: Any, y: Any) -> None:
 
 def build_model(vae: Any, data: Data, amount: float, held_out: bool) -> None:
     """Build an untrained model of some data, of which `held_out` tells whether a part is set aside."""
-    vae._built_with = {name: getattr(vae, name) for name in STRUCTURE}
+    params = {name: getattr(vae, name) for name in STRUCTURE}
+    vae._built_with = {name: clone(p) if hasattr(p, "get_params") else p for name, p in params.items()}
     vae._seed = draw_seed(vae.random_state)
     vae._dtype = data.X.dtype
     vae.device_ = resolve_device(vae.device)
@@ -183,6 +186,8 @@ def train_model(vae: Any, data: Data, validation: Data | None, passing: bool, sh
     seed = vae._seed + vae.n_iter_
     rows, aside = on_device(vae, data, validation, setting_aside=plan.patience is not None)
     model = copy.deepcopy(vae.module_).to(vae.device_, vae._training_dtype)
+    if passing and data.y is not None and isinstance(model.prior, ByClass):
+        model.prior.count(vae._amount, torch.tensor(np.bincount(data.y, data.weight)))
     optimizer = make_optimizer(model, plan)
     if passing and vae._optimizer_state is not None:
         optimizer.load_state(vae._optimizer_state)

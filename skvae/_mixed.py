@@ -406,7 +406,9 @@ class MixedModel(nn.Module):
     def tie_constants(self) -> None:
         """Do nothing: there are no constants."""
 
-    def fit_constants(self, x: torch.Tensor, output: torch.Tensor) -> None:
+    def fit_constants(
+        self, x: torch.Tensor, output: torch.Tensor, weight: torch.Tensor | None = None
+    ) -> None:
         """Do nothing: there are no constants."""
 
 

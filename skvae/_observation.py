@@ -199,14 +199,36 @@ class ObservationModel(nn.Module):
             self.constants.copy_(self.constants.mean(1, keepdim=True).expand_as(self.constants))
 
     @torch.no_grad()
-    def fit_constants(self, x: torch.Tensor, output: torch.Tensor) -> None:
-        """Set the constants by the residuals of some rows, where the likelihood has a closed form."""
+    def fit_constants(
+        self, x: torch.Tensor, output: torch.Tensor, weight: torch.Tensor | None = None
+    ) -> None:
+        """Set the constants that were tied to what suits the residuals of some rows, by weight."""
+        weight = x.new_ones(len(x)) if weight is None else weight
         fit = getattr(self.likelihood, "fit_constants", None)
         if fit is not None:
-            seen = ~torch.isnan(x)
-            residual = x - self.likelihood.mean(self._params(output), self.constants)
-            squares = torch.where(seen, residual.square(), 0.0).sum((0, 1))
-            self.constants.copy_(fit(squares / (len(residual) * seen.sum(0)).clamp(min=1)))
+            seen = torch.where(torch.isnan(x), 0.0, weight[:, None])
+            residual = torch.nan_to_num(x) - self.likelihood.mean(self._params(output), self.constants)
+            squares = (seen * residual.square()).sum((0, 1))
+            least = torch.finfo(x.dtype).tiny
+            self.constants.copy_(fit(squares / (len(residual) * seen.sum(0)).clamp(min=least)))
+        elif self.likelihood.standardized and len(self.constants):
+            self._search_constants(x, output.detach(), weight)
+
+    @torch.enable_grad()
+    def _search_constants(self, x: torch.Tensor, output: torch.Tensor, weight: torch.Tensor) -> None:
+        """Climb to the constants under which some rows are likeliest, given what the decoder says."""
+        before = self.constants.detach().clone()
+        search = torch.optim.LBFGS([self.constants], max_iter=50, line_search_fn="strong_wolfe")
+
+        def loss() -> torch.Tensor:
+            value = -(self.log_prob(x, output) * weight[:, None]).sum(-1).mean()
+            (self.constants.grad,) = torch.autograd.grad(value, [self.constants])
+            return value
+
+        search.step(loss)
+        self.constants.grad = None
+        if not torch.isfinite(self.constants).all():
+            self.constants.data.copy_(before)
 
     def mean(self, output: torch.Tensor) -> torch.Tensor:
         """Return E[x given z] in the units of the data, shape (..., n_features)."""

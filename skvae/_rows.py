@@ -182,20 +182,21 @@ class StreamedRows:
         row_bytes = self.X.shape[1] * self.dtype.itemsize
         block = max(1, BLOCK_BYTES // row_bytes)
         per_buffer = max(1, BUFFER_BYTES // (block * row_bytes))
-        size = len(self) // n_batches  # the last batch takes the rest
+        least, n_longer = divmod(len(self), n_batches)
         order = torch.randperm(-(-len(self) // block), generator=generator, device=self.device).cpu()
         parts: Any = None
-        n_left = n_batches
+        n_done = 0
         for blocks in order.split(per_buffer):
             index = (blocks.sort().values[:, None] * block + torch.arange(block)).flatten()
             index = index[index < len(self)]
             new = self._read(index.numpy())
             new = _take(new, torch.randperm(len(index), generator=generator, device=self.device))
             parts = new if parts is None else tuple(map(_join, parts, new))
-            while n_left > 1 and len(parts[0]) >= size:
+            while n_done < n_batches - 1 and len(parts[0]) >= least + (n_done < n_longer):
+                size = least + (n_done < n_longer)
                 yield self._batch(_take(parts, slice(size)))
                 parts = _take(parts, slice(size, None))
-                n_left -= 1
+                n_done += 1
         yield self._batch(parts)
 
     def chunks(self, n_rows: int) -> Iterator[tuple[slice, Batch]]:

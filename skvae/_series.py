@@ -75,6 +75,13 @@ def are_whole(values: Array, dtype: Any) -> bool:
     return bool((round_whole(seen, dtype) == seen).all())
 
 
+def module_of(library: Any) -> Any:
+    """Return pandas or polars by name; any other could come from a file that someone made up."""
+    if library not in ("pandas", "polars"):
+        raise ValueError(f"Got a table of {library!r}; expected pandas or polars.")
+    return import_module(library)
+
+
 def read_series(data: Any, name: Hashable) -> "Series":
     """Return a column of any library as a `Series`."""
     if hasattr(data, "iloc"):
@@ -400,7 +407,7 @@ def make_polars_times(dtype: Any, ticks: Array, local: bool = True) -> Any:
 
 def make_series(library: Any, dtype: Any, value: Any) -> Any:
     """Return a column of one value as users write it; raise TypeError or ValueError if it is no such."""
-    module = import_module(library)
+    module = module_of(library)
     if library == "pandas":
         return module.Series([value]).astype(dtype)
     try:

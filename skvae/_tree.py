@@ -217,6 +217,8 @@ class Reader:
         value = object.__new__(cls)
         self.objects.append(value)
         state = {key: self.read(item) for key, item in state.items()}
+        if any(key.startswith("__") or callable(getattr(cls, key, None)) for key in state):
+            raise ValueError(f"the state of {name} has what stands for a method")
         if isinstance(value, nn.Module):
             _check_module_state(state, name)
             nn.Module.__init__(value)
@@ -303,7 +305,7 @@ def _at(path: Path) -> str:
 
 
 def _check_module_state(state: dict[str, Any], name: str) -> None:
-    """Raise unless a module's own dictionaries hold what they should."""
+    """Raise unless a module's own dictionaries hold what they should, and nothing stands for a method."""
     hooks = [key for key in vars(nn.Module()) if key in state and key not in MODULE_STATE]
     for key, kind in MODULE_ENTRIES.items():
         entries = state.get(key, {})

@@ -2,7 +2,6 @@
 
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
-from importlib import import_module
 from numbers import Real
 from typing import Any
 
@@ -21,6 +20,7 @@ from ._series import (
     make_polars,
     make_polars_times,
     make_series,
+    module_of,
     read_number,
     read_series,
     round_whole,
@@ -173,7 +173,7 @@ class Column:
             if self.whole and are_whole(values, dtype):
                 cells = cells.astype(np.int64)
             elif self.whole:  # what was given had room in a wider type
-                dtype = np.dtype(float) if library == "pandas" else import_module("polars").Float64
+                dtype = np.dtype(float) if library == "pandas" else module_of("polars").Float64
         if library == "pandas":
             return make_pandas(dtype, cells, missing, self.hole)
         if library == "polars":
@@ -284,10 +284,11 @@ class Table:
         With `whole`, whole numbers are not rounded: a column that has others comes as floats.
         """
         values = values if whole else self.settle(values)
+        module = None if self.library is None else module_of(self.library)
         columns = [column.decode(values[:, j], self.library) for j, column in enumerate(self.columns)]
-        if self.library is None:
+        if module is None:
             return np.column_stack(columns)
-        X = import_module(self.library).DataFrame(dict(zip(self.names, columns, strict=True)))
+        X = module.DataFrame(dict(zip(self.names, columns, strict=True)))
         if self.library == "pandas" and index is not None:
             X.index = index
         return X

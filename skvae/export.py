@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from ._files import write_file
+from ._observation import ObservationModel
 from .model import VAE
 from .transformer import VAETransformer
 
@@ -40,7 +41,7 @@ def export_onnx(
     TypeError
         If it is another estimator.
     ValueError
-        If there is no such part.
+        If there is no such part, or it is the encoder of a model of tables.
     ImportError
         If onnx or onnxscript is not installed.
 
@@ -57,6 +58,11 @@ def export_onnx(
     if part not in PARTS:
         raise ValueError(f"Got part={part!r}; expected 'encoder' or 'decoder'.")
     check_is_fitted(estimator)
+    if part == "encoder" and not isinstance(estimator.module_.likelihood, ObservationModel):
+        raise ValueError(
+            "Got part='encoder' of a model of tables, which looks its cells up as ONNX cannot; expected "
+            "part='decoder', or a model of numbers."
+        )
     build, source, targets = PARTS[part]
     vae = copy.deepcopy(estimator.module_).cpu().float()
     module = build(vae, torch.tensor(estimator._order)).eval()

@@ -55,6 +55,8 @@ class Terms:
         log p(x given z), summed over the columns.
     weight : Tensor of shape (B,) or None
         What each row counts in the statistics of the batch; None means all the same.
+    y : Tensor of int, shape (B,), or None
+        Classes, where they are known.
     """
 
     def __init__(
@@ -75,12 +77,12 @@ class Terms:
         self.weight = weight
         self._prior = prior
         self._noise = noise
-        self._y = y
+        self.y = y
 
     @cached_property
     def log_pz(self) -> torch.Tensor:
         """Density log p(z), or log p(z given y) where classes are known, shape (S, B)."""
-        return self._prior.log_prob(self.z, self._y)
+        return self._prior.log_prob(self.z, self.y)
 
     @cached_property
     def log_qz(self) -> torch.Tensor:
@@ -95,7 +97,7 @@ class Terms:
     @cached_property
     def kl(self) -> torch.Tensor:
         """KL(q(z given x) || p(z)), in closed form or over the draws, shape (B,)."""
-        kl = self._prior.kl_from(self.posterior, self._y)
+        kl = self._prior.kl_from(self.posterior, self.y)
         return _mean(self.log_qz - self.log_pz) if kl is None else kl
 
     @property
@@ -128,6 +130,11 @@ class Terms:
             z = self._prior.sample(n_draws, generator)
         log_pz = self._prior.log_prob(z)
         return z, torch.softmax(log_pz - log_pz.detach(), 0)
+
+    def prior_fit(self) -> torch.Tensor:
+        """Return 0 for each row, shape (B,), with the gradient of E[log p(z given y)] by the prior alone."""
+        log_pz = _mean(self._prior.log_prob(self.z.detach(), self.y))
+        return log_pz - log_pz.detach()
 
 
 def _mean(values: torch.Tensor) -> torch.Tensor:

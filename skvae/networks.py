@@ -78,7 +78,7 @@ class MLP(BaseEstimator):
         sizes = [in_features, *self.hidden_layer_sizes]
         layers = []
         for i, o in pairwise(sizes):
-            layers += [nn.Linear(i, o), *([nn.LayerNorm(o)] if self.norm else [])]
+            layers += [nn.Linear(i, o), *([nn.LayerNorm(o)] if self.norm and o > 1 else [])]
             layers += [ACTIVATIONS[self.activation]()]
         last = nn.Linear(sizes[-1], out_features)
         network: nn.Module = nn.Sequential(*layers, last)

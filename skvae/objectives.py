@@ -247,6 +247,8 @@ class MMD(Objective):
         value = value - (self.alpha + self.strength - 1) * self._discrepancy(terms)
         if self.alpha != 1:
             value = value - beta * (1 - self.alpha) * terms.kl
+        elif terms.y is not None:  # all classes together meet their priors; each prior has to find its own
+            value = value + terms.prior_fit()
         return value
 
     @staticmethod

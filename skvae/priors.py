@@ -148,7 +148,7 @@ class _MixtureModel(PriorModel):
         # gradients raise the density where the rows are, but hardly ever empty a mode far from all
         # rows: that is nothing to the bound, and much to samples. EM does: Dempster, Laird and
         # Rubin (1977), doi:10.1111/j.2517-6161.1977.tb01600.x
-        weight = torch.ones_like(z[0, :, 0]) if weight is None else weight
+        weight = torch.ones_like(z[0, :, 0]) if weight is None else weight / weight.mean()
         weight, z = weight.repeat(len(z)) / len(z), z.flatten(0, 1)  # all draws of a row count as one row
         floor = EM_FLOOR * z.var(0, correction=0)
         for _ in range(EM_STEPS):
@@ -161,6 +161,8 @@ class _MixtureModel(PriorModel):
                 second = second + share.T @ self._squares(part)
             total = n.sum()
             used = n[:, None] > EM_LEAST
+            if not used.any():  # too many modes for the rows
+                return
             n = n[:, None].clamp(min=EM_LEAST)
             mean = first / n
             self._spread(second / n - self._squares(mean), n, floor, used)
@@ -198,7 +200,8 @@ class _MixtureModel(PriorModel):
         order = torch.randperm(len(z), generator=generator, device=z.device)
         index = torch.arange(n_modes, device=z.device) % len(z)
         # Silverman (1986), Density estimation, section 4.3.2, for a kernel on each mode
-        std = z.std(0, correction=0) * n_modes ** (-1 / (latent_dim + 4))
+        spread = z.std(0, correction=0) if len(z) > 1 else torch.ones_like(z[0])  # one tells none
+        std = spread * n_modes ** (-1 / (latent_dim + 4))
         log_std = torch.log(std.clamp(min=math.exp(MIN_LOG_STD)))
         again = normal(self.means.shape, z, generator)
         again[: len(z)] = 0  # two modes of one row would stay one
@@ -462,6 +465,13 @@ class ByClass(PriorModel):
         for model, part in zip(self.models, parts, strict=True):
             if len(part):
                 model.start(part, generator)
+
+    def count(self, amount: float, new: torch.Tensor) -> None:
+        """Let the shares be those of all rows, whose amount includes new rows of each class."""
+        before = self.log_shares.exp() * max(0.0, amount - float(new.sum()))
+        added = torch.zeros_like(before)
+        added[: len(new)] = new.to(before)
+        self.log_shares.copy_(torch.log((before + added) / (before + added).sum()))
 
     def finishes(self, n_rows: int) -> bool:
         """Tell whether a class of so many rows would take a last step."""

@@ -193,6 +193,8 @@ def train(
     finally:
         model.autocast = None
     run.restore_best()
+    if run.tied:  # stopped before its time
+        run.untie()
     optimizer.swap_average()
     if run.records and plan.cycle and objective.n_draws and model.prior.finishes(len(rows)):
         run.finish()
@@ -241,6 +243,7 @@ class _Run:
         self.recoveries = 0
         self.best_loss, self.best_epoch = math.inf, 0
         self.best_weights: dict[str, torch.Tensor] | None = None
+        self.best_tied = False
         self.printed = -math.inf
         if validation is not None:
             shape = (max(1, objective.n_draws), len(validation), model.latent_dim)
@@ -367,7 +370,7 @@ class _Run:
         """Start each column's own constants from the residuals of the moment."""
         some = self.rows.some(SOME_ROWS)
         terms = self.terms(some, self.noise(len(some.x)), self.corrupt)
-        self.model.likelihood.fit_constants(some.x, terms.output)
+        self.model.likelihood.fit_constants(some.x, terms.output, some.weight)
 
     def noise(self, n_rows: int) -> torch.Tensor | None:
         """Draw the noise of a step, shape (S, B, K)."""
@@ -401,20 +404,21 @@ class _Run:
         epochs = len(self.records)
         if self.plan.patience is None or epochs <= self.plan.kl_warmup * self.plan.epochs:
             return False
-        if all(math.isinf(record["validation_loss"]) for record in self.records):
+        if not any(math.isfinite(record["validation_loss"]) for record in self.records):
             raise ValueError(
                 "Validation rows have probability 0: they hold levels or values that no training row has. "
                 "Merge rare levels, pass an X_val without them, or set early_stopping=False."
             )
         if record["validation_loss"] < self.best_loss - self.plan.tol:
             self.best_loss, self.best_epoch = record["validation_loss"], epochs
-            self.best_weights = _copy(self.model.state_dict())
+            self.best_weights, self.best_tied = _copy(self.model.state_dict()), self.tied
         return epochs - self.best_epoch >= self.plan.patience
 
     def restore_best(self) -> None:
         """Go back to the weights of the best validation loss, if one was watched."""
         if self.best_weights is not None:
             self.model.load_state_dict(self.best_weights)
+            self.tied = self.best_tied
 
     def is_sound(self) -> bool:
         """Whether all weights, and the losses since the last sound ones, are finite."""

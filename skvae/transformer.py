@@ -247,7 +247,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         X : array-like or DataFrame of shape (n_samples, n_features)
             Numbers, NaN where a cell is missing; a DataFrame may hold text, categories, booleans,
             datetimes and timedeltas as well. A `numpy.memmap` of float32 or float64 that takes
-            more than 1 GB stays in its file.
+            more than 1 GB as float32 stays in its file.
         y : array-like of shape (n_samples,), default=None
             Classes, if `conditional`; ignored otherwise.
         sample_weight : array-like of shape (n_samples,), default=None

@@ -688,6 +688,36 @@ def test_constants_fitted_to_residuals():
     np.testing.assert_allclose(sigma, want, rtol=1e-9)
 
 
+def test_constants_fitted_by_weight():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(600, 2)) * np.where(np.arange(600) < 300, 0.1, 2.0)[:, None]
+    weight = torch.tensor(np.where(np.arange(600) < 300, 20.0, 1.0))
+    model = Gaussian().build(X, weight.numpy())
+    x = model.standardize(torch.tensor(X))
+    output = torch.zeros((1, 600, 2), dtype=torch.float64)
+    model.fit_constants(x, output, weight)
+    sigma = torch.exp(model.likelihood.log_sigma(None, model.constants)).detach().numpy()
+    np.testing.assert_allclose(sigma, np.sqrt(np.average(x**2, axis=0, weights=weight)), rtol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_constants_without_a_formula_are_searched(dtype):
+    rng = np.random.default_rng(0)
+    df = np.array([3.0, 30.0])
+    X = rng.standard_t(df, size=(4000, 2)) * [1.0, 5.0]
+    model = StudentT().build(X).to(dtype)
+    x = model.standardize(torch.tensor(X, dtype=dtype))
+    model.fit_constants(x, torch.zeros((1, 4000, 2), dtype=dtype))
+    log_scale, found = model.likelihood._scale_and_df(model.constants.detach())
+    assert found[0] < 4
+    assert found[1] > 10
+    for j in range(2):
+        best = scipy.stats.t.fit(x[:, j].numpy(), floc=0)
+        ours = scipy.stats.t.logpdf(x[:, j], found[j], scale=log_scale[j].exp()).mean()
+        assert ours == pytest.approx(scipy.stats.t.logpdf(x[:, j], *best).mean(), abs=2e-3)
+    assert model.constants.grad is None
+
+
 # -- what all are ---------------------------------------------------------------------------------
 
 

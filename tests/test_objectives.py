@@ -16,7 +16,7 @@ from skvae._random import global_seed
 from skvae.likelihoods import Bernoulli, Gaussian
 from skvae.model import VAE
 from skvae.objectives import DIP, ELBO, IWAE, MMD, Autoencoder, BetaTC, Objective
-from skvae.priors import Mixture, StandardNormal
+from skvae.priors import Mixture, StandardNormal, by_class
 
 SPECIFICATIONS = [
     cls
@@ -355,6 +355,21 @@ def test_beta_tc_by_hand(prior, block, monkeypatch):
         value[i] += (sampled + information + correlation + divergence) / 3
     # of what all three count once, the closed form is used
     torch.testing.assert_close(BetaTC(alpha, gamma)(terms, beta), value - by_hand(model, noise)[1])
+
+
+def test_mmd_lets_the_prior_of_each_class_follow_its_rows():
+    model, noise, y = make(StandardNormal()), draws(1), torch.tensor([0, 0, 1, 1])
+    model.prior = by_class(Mixture(2), [1, 1], 2).double()
+    value, grads = {}, {}
+    for name, classes in {"known": y, "unknown": None}.items():
+        terms = model.terms(X, noise, y=classes)
+        value[name] = MMD(30.0)(terms, 1.0)
+        grads[name] = gradients(model, value[name].sum())
+    torch.testing.assert_close(value["known"], value["unknown"])
+    added = gradients(model, model.prior.log_prob(terms.z.detach(), y).sum())
+    assert {name for name in added if added[name].abs().max() > 1e-3} > {"prior.models.0.means"}
+    for name, before in grads["unknown"].items():
+        torch.testing.assert_close(grads["known"][name], before + added.get(name, 0))
 
 
 @both_priors

@@ -843,6 +843,23 @@ def test_hostile_documents(whole, path, case):
     assert os.listdir(path.parent) == [path.name]
 
 
+@pytest.mark.parametrize("name", ["forward", "__deepcopy__", "__reduce_ex__", "parameters"])
+def test_nothing_stands_for_a_method(fitted, path, name):
+    vae = copy.deepcopy(fitted)
+    vars(vae.module_.encoder)[name] = functools.partial(nn.Conv2d, 40, 20, 5)
+    save(vae, path)
+    refuse(path, "stands for a method")
+
+
+def test_a_file_does_not_choose_what_is_imported(path):
+    X = pd.DataFrame({"a": ["x", "y"] * 10, "b": np.arange(20.0)})
+    vae = small().fit(X)
+    vae._container.library = "this"
+    save(vae, path)
+    with pytest.raises(ValueError, match="expected pandas or polars"):
+        load(path).sample(2)
+
+
 @pytest.mark.parametrize("case", HOSTILE_HEADERS)
 def test_hostile_headers(whole, path, case):
     path.write_bytes(whole)

@@ -407,6 +407,10 @@ def test_estimator_with_a_learned_prior(digits, prior):
     if prior == "vamp":
         assert loaded.module_.prior.encode.args[0] is loaded.module_.encoder
         assert not any("encode" in name for name in vae.module_.prior.state_dict())
+    if prior == "mixture":
+        changed = clone(vae).set_params(prior=Mixture(5), warm_start=True).fit(X)
+        with pytest.raises(ValueError, match="built with prior=Mixture"):
+            changed.set_params(prior__n_modes=3).fit(X)
     before = vae.module_.prior.state_dict()
     vae.set_params(warm_start=True, max_iter=5).fit(X)
     assert vae.n_iter_ == 5

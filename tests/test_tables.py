@@ -224,6 +224,14 @@ def test_weights_stand_for_rows(table):
     assert (vae.sample(300, random_state=0)["degree"] != "college").all()
 
 
+def test_weights_are_relative_below_one(table):
+    weight = np.random.default_rng(0).uniform(1, 2, len(table))
+    small_ones, shares = (small().fit(table, sample_weight=w) for w in (weight * 1e-3, weight / weight.sum()))
+    sizes = [vae.module_.likelihood.sizes for vae in (small().fit(table), small_ones, shares)]
+    assert sizes[0] == sizes[1] == sizes[2]
+    np.testing.assert_allclose(small_ones.score_samples(table), shares.score_samples(table), rtol=1e-3)
+
+
 def test_rows_of_weight_zero_are_left_out(table):
     weight = np.ones(len(table))
     weight[0] = 0

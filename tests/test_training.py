@@ -461,6 +461,18 @@ def test_early_stopping_restores_the_best_weights(tol):
     assert same(weights(model), states[epoch])
 
 
+@pytest.mark.parametrize("how", ["patience", "callback"])
+def test_columns_have_their_own_sigma_however_training_ends(how):
+    model = make()
+    assert model.likelihood.constants.std() == 0
+    stop = {"patience": 3, "tol": 9.0} if how == "patience" else {}
+    validation = rows_of(model, X[:5])
+    plan = Plan(100, 30, 0.01, tied=0.9, **stop)
+    history = run(model, plan, validation=validation, on_epoch=lambda records: len(records) == 20)
+    assert len(history["loss"]) < 90
+    assert model.likelihood.constants.std() > 0.01
+
+
 def test_early_stopping_waits_for_the_warm_up():
     model = make()
     validation = rows_of(model, X[:5])
