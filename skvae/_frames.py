@@ -1,6 +1,7 @@
 """Labels and types of pandas and polars, taken apart into plain values and put together again."""
 
 import re
+from datetime import timedelta, timezone, tzinfo
 from importlib import import_module
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -9,12 +10,29 @@ import numpy as np
 
 PANDAS_DTYPE = re.compile(
     r"str|string|boolean|U?Int(?:8|16|32|64)|Float(?:32|64)"
-    r"|datetime64\[(?P<unit>s|ms|us|ns), (?P<zone>[\w+/-]+)\]"
+    r"|datetime64\[(?P<unit>s|ms|us|ns), (?P<zone>[\w+/:-]+)\]"
 )
+ARROW_DTYPE = re.compile(
+    r"u?int(?:8|16|32|64)|halffloat|float|double|bool|string|large_string|null|date32\[day\]|date64\[ms\]"
+    r"|duration\[(?:s|ms|us|ns)\]|timestamp\[(?:s|ms|us|ns)(?:, tz=(?P<zone>[\w+/:-]+))?\]"
+)
+FIXED_ZONE = re.compile(r"UTC(?P<sign>[+-])(?P<hours>[01]\d|2[0-3]):(?P<minutes>[0-5]\d)")
 INDEX_KINDS = "biufmMO"  # NumPy types of labels; others could claim any amount of memory
 POLARS_DTYPES = {
     *(f"{sign}Int{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64)),
-    *("Int128", "Float32", "Float64", "Boolean", "String", "Categorical", "Date", "Time", "Null"),
+    *(
+        "Int128",
+        "UInt128",
+        "Float16",
+        "Float32",
+        "Float64",
+        "Boolean",
+        "String",
+        "Categorical",
+        "Date",
+        "Time",
+        "Null",
+    ),
 }
 
 
@@ -49,10 +67,22 @@ def _describe_pandas(value: Any, pandas: Any) -> tuple[str, Any] | None:
         return "pandas.RangeIndex", [value.start, value.stop, value.step, value.name]
     if isinstance(value, pandas.MultiIndex):
         return "pandas.MultiIndex", [value.tolist(), list(value.names)]
-    if isinstance(value, pandas.Index) and not isinstance(value, pandas.PeriodIndex | pandas.IntervalIndex):
+    if isinstance(value, pandas.Interval):
+        return "pandas.Interval", [value.left, value.right, value.closed]
+    if isinstance(value, pandas.Period):
+        return "pandas.Period", [value.ordinal, value.freqstr]
+    if isinstance(value, pandas.IntervalIndex):
+        return "pandas.IntervalIndex", [value.left, value.right, value.closed, value.name]
+    if isinstance(value, pandas.PeriodIndex):
+        return "pandas.PeriodIndex", [value.asi8.tolist(), value.freqstr, value.name]
+    if isinstance(value, pandas.Index):
         return "pandas.Index", [value.tolist(), value.dtype, value.name]
     if isinstance(value, pandas.CategoricalDtype):
         return "pandas.CategoricalDtype", [value.categories, value.ordered]
+    if isinstance(value, pandas.SparseDtype):
+        return "pandas.SparseDtype", [value.subtype, value.fill_value]
+    if isinstance(value, pandas.ArrowDtype) and ARROW_DTYPE.fullmatch(str(value.pyarrow_dtype)):
+        return "pandas.ArrowDtype", str(value.pyarrow_dtype)
     if isinstance(value, pandas.api.extensions.ExtensionDtype) and PANDAS_DTYPE.fullmatch(str(value)):
         return "pandas.dtype", str(value)
     return None
@@ -71,8 +101,18 @@ def _rebuild_pandas(name: str, parts: Any, pandas: Any) -> Any:
         return pandas.RangeIndex(*parts[:3], name=parts[3])
     if name == "MultiIndex":
         return pandas.MultiIndex.from_tuples(parts[0], names=parts[1])
-    if name == "CategoricalDtype":
-        return pandas.CategoricalDtype(*parts)
+    if name in ("CategoricalDtype", "SparseDtype"):
+        return getattr(pandas, name)(*parts)
+    if name == "ArrowDtype":
+        return _arrow_dtype(parts, pandas)
+    if name == "Interval":
+        return pandas.Interval(*parts)
+    if name == "IntervalIndex":
+        return pandas.IntervalIndex.from_arrays(*parts)
+    if name == "Period":
+        return pandas.Period(ordinal=parts[0], freq=_text(parts[1]))
+    if name == "PeriodIndex":
+        return pandas.PeriodIndex.from_ordinals(parts[0], freq=_text(parts[1]), name=parts[2])
     if name == "dtype":
         return _pandas_dtype(parts, pandas)
     if name != "Index":
@@ -80,7 +120,24 @@ def _rebuild_pandas(name: str, parts: Any, pandas: Any) -> Any:
     labels, dtype, name = parts
     if getattr(dtype, "kind", "O") not in INDEX_KINDS:
         raise ValueError(f"an index of {dtype!r} is not known")
-    return pandas.Index(labels, dtype=dtype, name=name)
+    return pandas.Index(labels, dtype=dtype, name=name, tupleize_cols=False)
+
+
+def _arrow_dtype(text: str, pandas: Any) -> Any:
+    match = ARROW_DTYPE.fullmatch(text)
+    if match is None:
+        raise ValueError(f"the type {text!r} of pyarrow is not known")
+    if match["zone"]:
+        _zone(match["zone"])
+    if text == "string":  # pandas takes this name for its own type
+        return pandas.ArrowDtype(import_module("pyarrow").string())
+    return pandas.api.types.pandas_dtype(f"{text}[pyarrow]")
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"the frequency {value!r} is no text")  # noqa: TRY004 -- of a file
+    return value
 
 
 def _pandas_dtype(text: str, pandas: Any) -> Any:
@@ -123,7 +180,11 @@ def _zone_name(tz: Any) -> str | None:
     return None if tz is None else str(_zone(str(tz)))
 
 
-def _zone(name: str) -> ZoneInfo:
+def _zone(name: str) -> tzinfo:
+    fixed = FIXED_ZONE.fullmatch(name)
+    if fixed:
+        offset = timedelta(hours=int(fixed["hours"]), minutes=int(fixed["minutes"]))
+        return timezone(-offset if fixed["sign"] == "-" else offset)
     try:
         return ZoneInfo(name)  # takes no path, where pandas' own reading of a name would
     except (KeyError, OSError, ValueError) as error:

@@ -725,10 +725,40 @@ SAVED = [  # types that files know
 ]
 
 
+ALSO_SAVED = {
+    "intervals": pd.cut(pd.Series(REAL), 4),
+    "periods": pd.Series(pd.Categorical(pd.PeriodIndex(["2020-01", "2021-02"] * 30, freq="M"))),
+    "tuples": pd.Series(pd.Categorical([("a", 1), ("b", 2)] * 30)),
+    "sparse": pd.Series(WHOLE, dtype=pd.SparseDtype("int64", 0)),
+    "fixed_zone": pd.Series(pd.date_range("2020-01-01", periods=N, freq="D", tz="UTC+01:00")),
+    "words": pd.Series(WORDS),
+}
+ARROW_SAVED = {
+    **{str(type_): pd.Series(WHOLE, dtype=arrow(type_)) for type_ in (pa.int8(), pa.uint64(), pa.float32())},
+    "string": pd.Series(holed(WORDS), dtype=arrow(pa.string())),
+    "large": pd.Series(WORDS, dtype=arrow(pa.large_string())),
+    "bool": pd.Series(TRUTH, dtype=arrow(pa.bool_())),
+    "date": pd.Series(DATES, dtype=arrow(pa.date32())),
+    "zone": pd.Series(HOURS.tz_localize("UTC"), dtype=arrow(pa.timestamp("us", "Europe/Berlin"))),
+    "delta": pd.Series(DELTAS, dtype=arrow(pa.duration("ms"))),
+}
+NEW_IN_POLARS = {"Float16": REAL, "UInt128": WHOLE}  # which old ones lack
+POLARS_SAVED = POLARS | {
+    name: pl.Series(values, dtype=getattr(pl, name))
+    for name, values in NEW_IN_POLARS.items()
+    if hasattr(pl, name)
+}
+
+
 @pytest.mark.parametrize(
     "X",
-    [pd.DataFrame({name: PANDAS[name] for name in SAVED}), pl.DataFrame(POLARS)],
-    ids=["pandas", "polars"],
+    [
+        pd.DataFrame({name: PANDAS[name] for name in SAVED}),
+        pd.DataFrame(ALSO_SAVED),
+        pd.DataFrame(ARROW_SAVED),
+        pl.DataFrame(POLARS_SAVED),
+    ],
+    ids=["pandas", "odd", "arrow", "polars"],
 )
 def test_a_fitted_table_survives_files(X, tmp_path):
     vae = fit(X)
