@@ -339,7 +339,8 @@ class LatentDisplay:
         elif names is None:
             cmap = plt.get_cmap("viridis").with_extremes(bad="0.7")
             self._draw_points(slice(None), c=values, cmap=cmap, plotnonfinite=True)
-            self.colorbar_ = self.figure_.colorbar(self.scatters_[0], ax=ax)
+            if "c" not in kwargs:
+                self.colorbar_ = self.figure_.colorbar(self.scatters_[0], ax=ax)
         else:
             self._draw_classes(values, names, label_classes, plt)
         ax.set(xlabel=self.xlabel, ylabel=self.ylabel)
@@ -368,7 +369,14 @@ class LatentDisplay:
     def _draw_points(self, rows: Any, **style: Any) -> None:
         """Draw some points, and under them the ellipses of one standard deviation."""
         points = self.points[rows]
-        scatter = self.ax_.scatter(*points.T, **style | self._style)
+        if "c" in self._style:  # colours of one's own
+            style = {
+                key: value
+                for key, value in style.items()
+                if key not in ("color", "c", "cmap", "plotnonfinite")
+            }
+        style |= self._style
+        scatter = self.ax_.scatter(*points.T, **style)
         self.scatters_.append(scatter)
         if self.covariances is None:
             return
@@ -377,7 +385,8 @@ class LatentDisplay:
         variance, axes = np.linalg.eigh(self.covariances[rows])
         width, height = 2 * np.sqrt(np.maximum(variance[:, ::-1], 0)).T
         angle = np.degrees(np.arctan2(axes[:, 1, 1], axes[:, 0, 1]))  # of the longer axis, the last one
-        colours = scatter.to_rgba(style["c"]) if "c" in style else scatter.get_facecolor()
+        values = scatter.get_array()
+        colours = scatter.get_facecolor() if values is None else scatter.to_rgba(values)
         ellipses = EllipseCollection(
             width,
             height,

@@ -25,6 +25,7 @@ from .priors import Prior
 
 __all__ = ["VAETransformer"]
 
+FAR = 1e15  # scales from the mean: beyond, squares in single precision soon overflow
 SAMPLES_AT_ONCE = 200  # of one row of what is given
 PARTICLES, LEAST_PARTICLES = 32, 200  # draws to choose from for each sample, and in all
 
@@ -434,17 +435,17 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         check_count(n_samples, "n_samples")
         X = read_given(self, given)
         codes = read_classes(self, y, len(X), may_be_one=True)
-        module: VAE = self.module_.in_single()  # draws need no more digits
+        choose = self._for_draws(X.dtype)
         generator = make_generator(draw_seed(random_state))
         size = min(n_samples, SAMPLES_AT_ONCE)
         n_particles = max(LEAST_PARTICLES, PARTICLES * size)
 
         def draw(x: torch.Tensor, codes: Any = None) -> torch.Tensor:
-            x = module.likelihood.standardize(x)
+            module, x = choose(x)
             return module.condition(x, size, n_particles, generator, codes)
 
         parts = [
-            apply_to_rows(draw, X.astype(self._dtype), module, n_particles, codes)
+            apply_to_rows(draw, X.astype(self._dtype), self.module_, n_particles, codes)
             for _ in range(-(-n_samples // size))
         ]
         drawn = self._container.settle(np.concatenate(parts, 1)[:, :n_samples].reshape(-1, X.shape[1]))
@@ -480,10 +481,10 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         filled = read_rows(self, X)
         n_draws = max(4, n_draws)  # of several sources
         seed = draw_seed(random_state) if draw else self._seed
-        module, generator = self._module(filled.dtype).in_single(), make_generator(seed)
+        choose, generator = self._for_draws(filled.dtype), make_generator(seed)
 
         def fill(x: torch.Tensor) -> torch.Tensor:
-            x = module.likelihood.standardize(x)
+            module, x = choose(x)
             if draw:
                 return module.condition(x, 1, n_draws, generator, search=True)[:, 0]
             return module.expect(x, n_draws, make_generator(seed))  # the same for all rows
@@ -492,7 +493,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         if len(holed):
             rows = filled[holed]
             filled = filled.copy()
-            drawn = self._container.settle(apply_to_rows(fill, rows, module, n_draws))
+            drawn = self._container.settle(apply_to_rows(fill, rows, self.module_, n_draws))
             filled[holed] = np.where(np.isnan(rows), drawn, rows)
         return self._container.wrap(filled, index, whole=True)
 
@@ -595,7 +596,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         lost = ~np.isfinite(scores.reshape(len(X), -1)).all(axis=1)
         if lost.any():  # so far off that the squares of single precision overflow, or of double
             rows, codes = X[lost].astype(np.float64), None if codes is None else codes[lost]
-            limit = np.finfo(scores.dtype).max / scores[0].size
+            limit = np.finfo(scores.dtype).max / (X.shape[1] + 1)
             again = self._score_rows(density, rows, n_draws, codes)
             scores[lost] = np.nan_to_num(again, nan=-limit).clip(-limit, limit)
         return scores
@@ -613,6 +614,19 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             return density(module, x, noise, complete, codes)
 
         return apply_to_rows(of_rows, X, module, n_draws, codes)
+
+    def _for_draws(self, dtype: Any) -> Callable[[torch.Tensor], tuple[VAE, torch.Tensor]]:
+        """Return what chooses the model and standardises rows: single precision unless cells are far off."""
+        single = self._module(dtype).in_single()  # draws need no more digits
+
+        def choose(x: torch.Tensor) -> tuple[VAE, torch.Tensor]:
+            standard = single.likelihood.standardize(x)
+            if not (standard.abs() > FAR).any():
+                return single, standard
+            double = self._module(np.float64)
+            return double, double.likelihood.standardize(x.double())
+
+        return choose
 
     def _module(self, dtype: Any) -> VAE:
         """Return `module_` computing in `dtype`."""

@@ -330,6 +330,18 @@ def test_classes_are_told_apart(n_classes):
     assert display.plot(label_classes=False).ax_.texts[:] == []
 
 
+@pytest.mark.parametrize("std", [None, np.ones((5, 2))], ids=["points", "ellipses"])
+@pytest.mark.parametrize("y", [None, np.linspace(0, 1, 5)], ids=["none", "numbers"])
+@pytest.mark.parametrize("c", ["red", np.arange(5.0)], ids=["colour", "values"])
+def test_colours_of_ones_own(c, y, std):
+    display = LatentDisplay.from_latents(np.arange(10.0).reshape(5, 2), y, std=std, c=c)
+    display.figure_.canvas.draw()
+    if isinstance(c, str):
+        np.testing.assert_allclose(display.scatters_[0].get_facecolor()[0, :3], [1, 0, 0])
+    else:
+        np.testing.assert_array_equal(display.scatters_[0].get_array(), c)
+
+
 def test_latents_that_do_not_fit(fitted, digits):
     X = digits[0]
     for components in [(0, 0), (0, 3), (0,), (0, 1, 2), 1, ("a", 1), (-1, 0)]:

@@ -1204,3 +1204,33 @@ def test_convolutions_see_holes_as_one_more_image():
     conv = Conv((1, 4, 4), (2,), ())
     vae = VAETransformer(2, encoder=conv, decoder=conv, max_iter=3, random_state=0).fit(X)
     assert vae.transform(X).shape == (30, 2)
+
+
+# -- rows so far off that squares overflow -------------------------------------------------------
+
+
+@pytest.mark.parametrize("likelihood", ["gaussian", "student_t"])
+@pytest.mark.parametrize(
+    ("dtype", "far"), [("float32", [1e10, 1e20, 3e38]), ("float64", [1e20, 1e100, 1e300])]
+)
+def test_rows_far_off(likelihood, dtype, far):
+    X = np.random.default_rng(0).normal(size=(200, 3)).astype(dtype)
+    vae = VAETransformer(2, likelihood=likelihood, max_iter=3, random_state=0).fit(X)
+    rows = np.repeat(X[:1], len(far), axis=0)
+    rows[:, 0] = far
+    scores, cells = vae.score_samples(rows), vae.score_cells(rows)
+    assert scores.dtype == dtype
+    assert np.isfinite(scores).all()
+    assert np.isfinite(cells).all()
+    assert (scores < vae.score_samples(X).min()).all()
+    if likelihood == "gaussian":
+        assert (np.diff(scores) <= 0).all()
+        assert scores[1] < scores[0]
+    few = slice(None) if dtype == "float32" else slice(2)  # doubles end too
+    held = scores > (-1e37 if dtype == "float32" else -1e300)
+    np.testing.assert_allclose(cells[held].sum(1), scores[held], rtol=1e-3)
+    rows = rows[few]
+    rows[:, 1] = np.nan
+    assert np.isfinite(vae.impute(rows)).all()
+    assert np.isfinite(vae.impute(rows, draw=True, random_state=0)).all()
+    assert np.isfinite(vae.sample_conditional({0: far[1]}, 2, random_state=0)).all()
