@@ -129,6 +129,11 @@ def _fill_polars(series: Any, hole: Array, values: Any) -> Any:
         values = polars.Series(np.broadcast_to(values, len(series)))
     if dtype.is_integer():
         values = polars.Series(round_whole(values.cast(float).fill_null(0.0).to_numpy(), dtype))
+    elif isinstance(dtype, polars.Enum):
+        drawn = values.cast(polars.String).filter(polars.Series(hole)).unique(maintain_order=True)
+        new = [level for level in drawn if level not in dtype.categories]
+        dtype = polars.Enum([*dtype.categories, *new])
+        series = series.cast(dtype)
     return series.zip_with(polars.Series(~hole), values.cast(dtype))
 
 

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.frozen import FrozenEstimator
 from sklearn.impute import MissingIndicator
 from sklearn.utils import get_tags
@@ -176,7 +177,9 @@ class VAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
                     "Got X with nothing but missing cells to learn from; expected some that are not. Check "
                     "missing_values."
                 )
-            with nested_fit(self, estimator, {"X": X, "y": None}):
+            with nested_fit(self, estimator, {"X": X, "y": None}), warnings.catch_warnings():
+                if given is None:  # few epochs are meant
+                    warnings.filterwarnings("ignore", "The loss was still falling", ConvergenceWarning)
                 estimator.fit(self._select(X, holes, known))
         self.estimator_, self._is_known, self._n_rows = estimator, known, len(X)
         self.indicator_ = None

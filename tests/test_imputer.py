@@ -3,6 +3,7 @@
 import copy
 import pickle
 import re
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from unittest import SkipTest
@@ -18,7 +19,7 @@ from hypothesis.extra.numpy import arrays
 from sklearn.base import clone
 from sklearn.datasets import load_iris, load_wine
 from sklearn.decomposition import PCA
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
@@ -511,6 +512,30 @@ def test_fewer_categories_in_transform(mixed_imputer):
     filled = mixed_imputer.transform(table)
     assert filled["colour"].notna().all()
     assert isinstance(filled["colour"].dtype, pd.CategoricalDtype)
+
+
+def test_polars_adds_categories_too():
+    table = pl.DataFrame({"a": ["u", "v", "w"] * 50, "b": np.tile([0.0, 1, 2], 50)})
+    table = table.cast({"a": pl.Enum(["u", "v", "w"])})
+    imputer = VAEImputer(VAETransformer(2, max_iter=150, random_state=0)).fit(table)
+    rows = pl.DataFrame({"a": ["u", None], "b": [0.0, 2]}, schema={"a": pl.Enum(["u"]), "b": pl.Float64})
+    filled = imputer.transform(rows)
+    assert filled["a"].to_list() == ["u", "w"]
+    assert filled.schema["a"] == pl.Enum(["u", "w"])
+    assert imputer.transform(table[:2]).schema == table.schema
+
+
+def test_few_epochs_of_many_rows_are_meant(monkeypatch):
+    monkeypatch.setattr("skvae.imputer.MANY_ROWS", 100)
+    monkeypatch.setattr("skvae.imputer.MANY_EPOCHS", 3)
+    monkeypatch.setattr("skvae._fitting.falls_fast", lambda losses: True)
+    X = load_iris().data
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        imputer = VAEImputer(random_state=0).fit(X)
+    assert imputer.estimator_.max_iter < 10
+    with pytest.warns(ConvergenceWarning, match="The loss was still falling"):
+        VAEImputer(VAETransformer(max_iter=3), random_state=0).fit(X)
 
 
 @pytest.mark.parametrize("library", ["pandas", "polars"])
