@@ -217,11 +217,13 @@ class ObservationModel(nn.Module):
     @torch.enable_grad()
     def _search_constants(self, x: torch.Tensor, output: torch.Tensor, weight: torch.Tensor) -> None:
         """Climb to the constants under which some rows are likeliest, given what the decoder says."""
-        before = self.constants.detach().clone()
+        before, params = self.constants.detach().clone(), self._params(output)
+        seen = torch.where(torch.isnan(x), 0.0, weight[:, None])
+        filled = torch.nan_to_num(x)
         search = torch.optim.LBFGS([self.constants], max_iter=50, line_search_fn="strong_wolfe")
 
         def loss() -> torch.Tensor:
-            value = -(self.log_prob(x, output) * weight[:, None]).sum(-1).mean()
+            value = -(self.likelihood.log_prob(filled, params, self.constants) * seen).sum(-1).mean()
             (self.constants.grad,) = torch.autograd.grad(value, [self.constants])
             return value
 

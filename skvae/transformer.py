@@ -594,24 +594,26 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         codes = read_classes(self, y, len(X))
         scores = self._score_rows(density, X, n_draws, codes)
         lost = ~np.isfinite(scores.reshape(len(X), -1)).all(axis=1)
-        if lost.any():  # so far off that the squares of single precision overflow, or of double
+        if lost.any():  # so far off that squares in single precision overflow
             rows, codes = X[lost].astype(np.float64), None if codes is None else codes[lost]
             limit = np.finfo(scores.dtype).max / (X.shape[1] + 1)
             again = self._score_rows(density, rows, n_draws, codes)
-            scores[lost] = np.nan_to_num(again, nan=-limit).clip(-limit, limit)
+            held = np.nan_to_num(again, nan=-limit).clip(-limit, limit)
+            scores[lost] = np.where(np.isneginf(again), again, held)  # a level of probability 0
         return scores
 
     def _score_rows(
         self, density: Callable[..., torch.Tensor], X: Array, n_draws: int, codes: Array | None
     ) -> Array:
-        module = self._module(X.dtype)
+        counts = getattr(self.module_.likelihood, "feature_kind", None) == "log1p"
+        module = self._module(np.float64 if counts else X.dtype)  # terms of large counts cancel
         noise = torch.randn(
             (n_draws, 1, module.latent_dim), generator=make_generator(self._seed), dtype=torch.float64
-        ).to(self.device_, torch_dtype(X.dtype))
+        ).to(self.device_, torch.float64 if counts else torch_dtype(X.dtype))
 
         def of_rows(x: torch.Tensor, codes: Any = None) -> torch.Tensor:
-            x, complete = _standardize(module, x)
-            return density(module, x, noise, complete, codes)
+            standard, complete = _standardize(module, x.to(noise.dtype))
+            return density(module, standard, noise, complete, codes).to(x.dtype)
 
         return apply_to_rows(of_rows, X, module, n_draws, codes)
 
