@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.multiclass import check_classification_targets
 from torch import nn
@@ -112,9 +111,10 @@ def check_continuing(vae: Any, X: Array) -> None:
     """Refuse what a trained model can no longer change, and rows outside its support."""
     for name, built in vae._built_with.items():
         value = getattr(vae, name)
-        if value is not built and repr(value) != repr(built):
+        text = getattr(vae, "_built_as", {}).get(name, repr(built))  # what is built may have changed
+        if repr(value) != text and (value is not built or hasattr(value, "get_params")):
             raise ValueError(
-                f"Got {name}={value!r} for a model that was built with {name}={built!r}; a fit that goes "
+                f"Got {name}={value!r} for a model that was built with {name}={text}; a fit that goes "
                 "on cannot change it. Set warm_start=False, or use a clone."
             )
     vae.likelihood_.check(X)
@@ -130,8 +130,8 @@ def learn_classes(vae: Any, y: Any) -> None:
 
 def build_model(vae: Any, data: Data, amount: float, held_out: bool) -> None:
     """Build an untrained model of some data, of which `held_out` tells whether a part is set aside."""
-    params = {name: getattr(vae, name) for name in STRUCTURE}
-    vae._built_with = {name: clone(p) if hasattr(p, "get_params") else p for name, p in params.items()}
+    vae._built_with = {name: getattr(vae, name) for name in STRUCTURE}
+    vae._built_as = {name: repr(value) for name, value in vae._built_with.items()}
     vae._seed = draw_seed(vae.random_state)
     vae._dtype = data.X.dtype
     vae.device_ = resolve_device(vae.device)

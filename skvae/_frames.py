@@ -16,7 +16,7 @@ ARROW_DTYPE = re.compile(
     r"u?int(?:8|16|32|64)|halffloat|float|double|bool|string|large_string|null|date32\[day\]|date64\[ms\]"
     r"|duration\[(?:s|ms|us|ns)\]|timestamp\[(?:s|ms|us|ns)(?:, tz=(?P<zone>[\w+/:-]+))?\]"
 )
-FIXED_ZONE = re.compile(r"UTC(?P<sign>[+-])(?P<hours>[01]\d|2[0-3]):(?P<minutes>[0-5]\d)")
+FIXED_ZONE = re.compile(r"(?:UTC)?(?P<sign>[+-])(?P<hours>[01]\d|2[0-3]):(?P<minutes>[0-5]\d)")
 INDEX_KINDS = "biufmMO"  # NumPy types of labels; others could claim any amount of memory
 POLARS_DTYPES = {
     *(f"{sign}Int{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64)),

@@ -7,7 +7,7 @@ from sklearn.utils import _safe_indexing, check_consistent_length, column_or_1d
 from sklearn.utils.validation import validate_data
 
 from ._compat import check_sample_weight
-from ._rows import Data, is_streamed
+from ._rows import Data, is_mapped, is_streamed
 from ._series import is_missing
 from ._typing import Array
 from .columns import Table, is_frame, make_plain, refuse_levels
@@ -67,14 +67,16 @@ def read_training(
 ) -> tuple[Array, Any, Array | None]:
     """Return rows, classes and weights to train on, those of weight 0 left out."""
     y = y if vae.conditional else UNLABELLED
-    if vae.conditional:
-        _refuse_missing(y)
-    if sample_weight is not None and isinstance(vae.likelihood_, Mixed) and is_frame(X):
+    labelled = vae.conditional and y is not None
+    can_select = is_frame(X) or (isinstance(X, np.ndarray) and not is_mapped(X))
+    if sample_weight is not None and isinstance(vae.likelihood_, Mixed) and can_select:
         weight = read_weights(sample_weight, X)  # before levels are learned of rows that do not count
         rows = np.flatnonzero(weight)
-        check_consistent_length(X, None if y is UNLABELLED else y)
-        y = y if y is UNLABELLED else _safe_indexing(column_or_1d(y), rows)
+        check_consistent_length(X, y if labelled else None)
+        y = _safe_indexing(column_or_1d(y, warn=True), rows) if labelled else y
         X, sample_weight = _safe_indexing(X, rows), weight[rows]
+    if labelled:
+        _refuse_missing(column_or_1d(y))
     X, y = read(vae, X, y, reset=first, ensure_min_samples=2 if first else 1)
     if sample_weight is None:
         return X, y, None
@@ -84,10 +86,9 @@ def read_training(
     return X, y, weight
 
 
-def _refuse_missing(y: Any) -> None:
+def _refuse_missing(y: Array) -> None:
     """Raise if a class is missing, which sorting would find only among numbers."""
-    labels = y.tolist() if hasattr(y, "tolist") else y if isinstance(y, (list, tuple)) else []
-    if any(is_missing(label) for label in labels):
+    if np.isnan(y).any() if y.dtype.kind == "f" else y.dtype.kind == "O" and any(map(is_missing, y)):
         raise ValueError("Got y with missing classes; expected one for each row. Drop the others.")
 
 
@@ -121,7 +122,8 @@ def read_given(vae: Any, given: Any) -> Array:
         vae.likelihood_.check(X)
         return X
     X = np.full((1, vae.n_features_in_), np.nan, dtype=vae._dtype)
-    names = vae._container.names or list(range(vae.n_features_in_))
+    names = vae._container.names  # which need not be text
+    names = names or list(getattr(vae, "feature_names_in_", range(vae.n_features_in_)))
     for name, value in given.items():
         if name not in names:
             raise ValueError(f"Got given={given!r}, but no column {name!r}; expected some of {names[:20]!r}.")

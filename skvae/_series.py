@@ -39,6 +39,11 @@ def family(kind: type) -> Any:
     return next((base for base in (str, bytes, Real) if issubclass(kind, base)), kind)
 
 
+def is_real(value: Any) -> bool:
+    """Whether a single value is a real number; NumPy's durations only look like one."""
+    return isinstance(value, Real) and not isinstance(value, np.timedelta64)
+
+
 def is_missing(value: Any) -> bool:
     """Whether a single value stands for a missing cell in any library; text never does."""
     return value is None or (not isinstance(value, str) and str(value) in ("nan", "NaT", "<NA>"))
@@ -58,7 +63,7 @@ def read_number(value: Any, dtype: Any, problem: str) -> float:
     """Return a given cell as a float, or raise if it is none of a type of whole numbers; None: of floats."""
     number: Any = value
     low, high = (-MAX_FLOAT, MAX_FLOAT) if dtype is None else limits_of(dtype)
-    fits = isinstance(value, Real) and low <= number <= high
+    fits = is_real(value) and low <= number <= high
     if not fits or (dtype is not None and (number % 1 or abs(number) >= EXACT_WHOLE)):
         raise ValueError(problem)
     return float(number)
@@ -127,8 +132,8 @@ class Series(ABC):
         """Return the values as float64, NaN where missing."""
 
     @abstractmethod
-    def ticks(self, local: bool = False) -> tuple[Array, str]:
-        """Return moments or durations as whole numbers, and their unit; `local`: by the zone's clocks."""
+    def ticks(self, zone: Any = None) -> tuple[Array, str]:
+        """Return moments or durations as whole numbers, and their unit; moments by the clocks of a zone."""
 
     @property
     def hole(self) -> Any:
@@ -140,9 +145,9 @@ class Series(ABC):
         values = self.tolist()
         return sorted({values[i] for i in np.flatnonzero(~self.missing)})
 
-    def seconds(self, origin: int = 0, local: bool = False) -> Array:
+    def seconds(self, origin: int = 0, zone: Any = None) -> Array:
         """Return moments or durations as seconds from a whole number of them on, NaN where missing."""
-        ticks, unit = self.ticks(local)
+        ticks, unit = self.ticks(zone)
         whole, rest = np.divmod(ticks, PER_SECOND.get(unit, 1))
         whole = whole * DAY if unit == "D" else whole
         return np.where(self.missing, np.nan, (whole - origin) + rest / PER_SECOND.get(unit, 1))
@@ -191,7 +196,7 @@ class ArraySeries(Series):
     def numbers(self) -> Array:
         return self.data.astype(np.float64)
 
-    def ticks(self, local: bool = False) -> tuple[Array, str]:
+    def ticks(self, zone: Any = None) -> tuple[Array, str]:
         raise self._refusal()
 
 
@@ -207,7 +212,7 @@ class PandasSeries(Series):
         if types.is_numeric_dtype(dtype) and not types.is_complex_dtype(dtype) and arrow[:7] != "decimal":
             return "number"
         if types.is_datetime64_any_dtype(dtype):
-            return "datetime" if _zone(dtype) is None else "datetime with time zone"
+            return "datetime" if zone_of(dtype) is None else "datetime with time zone"
         if dtype.kind == "m":
             return "duration"
         if types.is_object_dtype(dtype):
@@ -264,7 +269,7 @@ class PandasSeries(Series):
     def numbers(self) -> Array:
         return self.data.to_numpy(dtype=np.float64, na_value=np.nan)
 
-    def ticks(self, local: bool = False) -> tuple[Array, str]:
+    def ticks(self, zone: Any = None) -> tuple[Array, str]:
         data, dtype, pandas = self.data, self.data.dtype, import_module("pandas")
         unit = _unit(dtype)
         if dtype.kind == "m":
@@ -272,7 +277,7 @@ class PandasSeries(Series):
         if unit == "D":
             return pandas.DatetimeIndex(data.astype("timestamp[s][pyarrow]")).as_unit("s").asi8 // DAY, unit
         moments = pandas.DatetimeIndex(data).as_unit(unit)
-        return (moments.tz_localize(None) if local else moments).asi8, unit
+        return (moments if zone is None else moments.tz_convert(zone).tz_localize(None)).asi8, unit
 
 
 class PolarsSeries(Series):
@@ -318,13 +323,16 @@ class PolarsSeries(Series):
     def numbers(self) -> Array:
         return np.where(self.missing, np.nan, self.data.cast(float).to_numpy())
 
-    def ticks(self, local: bool = False) -> tuple[Array, str]:
-        data = self.data.dt.replace_time_zone(None) if local else self.data
+    def ticks(self, zone: Any = None) -> tuple[Array, str]:
+        data = self.data
+        data = data if zone is None else data.dt.convert_time_zone(zone).dt.replace_time_zone(None)
         return data.to_physical().cast(int).fill_null(NO_TIME).to_numpy(), _polars_unit(self.data.dtype)
 
 
-def _zone(dtype: Any) -> Any:
-    return getattr(dtype, "tz", None) or getattr(getattr(dtype, "pyarrow_dtype", None), "tz", None)
+def zone_of(dtype: Any) -> Any:
+    """Return the time zone of a type of pandas or polars, None without one."""
+    arrow = getattr(dtype, "pyarrow_dtype", None)
+    return getattr(dtype, "tz", None) or getattr(arrow, "tz", None) or getattr(dtype, "time_zone", None)
 
 
 def _unit(dtype: Any) -> str:
@@ -374,7 +382,7 @@ def make_pandas_times(dtype: Any, ticks: Array, local: bool = False) -> Any:
     moments = pandas.Series(
         ticks.view(f"M8[{unit}]").astype("M8[s]") if unit == "D" else ticks.view(f"M8[{unit}]")
     )
-    zone = _zone(dtype)
+    zone = zone_of(dtype)
     if zone is not None and local:  # the first of two, and the one after an hour that is left out
         twice = np.ones(len(moments), dtype=bool)
         moments = moments.dt.tz_localize(zone, ambiguous=twice, nonexistent="shift_forward")
@@ -396,12 +404,13 @@ def make_polars(dtype: Any, cells: Array, missing: Array) -> Any:
     return polars.Series(values, dtype=first).cast(dtype)
 
 
-def make_polars_times(dtype: Any, ticks: Array, local: bool = True) -> Any:
+def make_polars_times(dtype: Any, ticks: Array) -> Any:
     """Return ticks that count by the clocks of a zone as a polars column of moments."""
     polars = import_module("polars")
     clock = polars.Series(ticks).replace(NO_TIME, None).cast(polars.Datetime(dtype.time_unit))
     zone = {"time_zone": dtype.time_zone, "ambiguous": "earliest", "non_existent": "null"}
-    later = clock.dt.offset_by("1h").dt.replace_time_zone(**zone)  # than an hour that is left out
+    before = clock.dt.offset_by("-2d").dt.replace_time_zone(**zone)  # the hours, or the day, left out
+    later = before.dt.convert_time_zone("UTC").dt.offset_by("2d").dt.convert_time_zone(dtype.time_zone)
     return clock.dt.replace_time_zone(**zone).fill_null(later)
 
 

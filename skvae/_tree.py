@@ -217,7 +217,7 @@ class Reader:
         value = object.__new__(cls)
         self.objects.append(value)
         state = {key: self.read(item) for key, item in state.items()}
-        if any(key.startswith("__") or callable(getattr(cls, key, None)) for key in state):
+        if any(key.startswith("__") or _is_method(cls, key) for key in state):
             raise ValueError(f"the state of {name} has what stands for a method")
         if isinstance(value, nn.Module):
             _check_module_state(state, name)
@@ -304,8 +304,12 @@ def _at(path: Path) -> str:
     return repr(".".join(path)) if path else "the top"
 
 
+def _is_method(cls: type, name: str) -> bool:
+    return inspect.isroutine(inspect.getattr_static(cls, name, None))
+
+
 def _check_module_state(state: dict[str, Any], name: str) -> None:
-    """Raise unless a module's own dictionaries hold what they should, and nothing stands for a method."""
+    """Raise unless a module's own dictionaries hold what they should."""
     hooks = [key for key in vars(nn.Module()) if key in state and key not in MODULE_STATE]
     for key, kind in MODULE_ENTRIES.items():
         entries = state.get(key, {})

@@ -2,6 +2,7 @@
 
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
+from functools import partial
 from numbers import Real
 from typing import Any
 
@@ -14,6 +15,7 @@ from ._series import (
     are_whole,
     family,
     is_missing,
+    is_real,
     library_of,
     make_pandas,
     make_pandas_times,
@@ -26,6 +28,7 @@ from ._series import (
     round_whole,
     to_ticks,
     unit_of,
+    zone_of,
 )
 
 __all__ = ["Table", "is_frame", "is_table", "make_plain", "refuse_levels"]
@@ -89,7 +92,8 @@ class Column:
     origin : int
         The first moment, in whole seconds.
     local : bool
-        Whether moments with a time zone count by the clocks there, where days are all as long.
+        Whether moments with a time zone count by the clocks there, where days are all as long. Of
+        an hour that comes twice the first is meant.
     empty : bool
         Whether every cell was missing.
     hole : object
@@ -124,9 +128,8 @@ class Column:
                 _refuse_id(series.name, levels, int((~missing).sum()))
             return replace(column, levels=levels)
         if kind in TIMES and not column.empty:
-            local = kind == "datetime with time zone" and _is_by_clock(series)
-            first = np.nanmin(series.seconds(local=local))
-            return replace(column, origin=int(np.floor(first)), local=local)
+            column = replace(column, local=kind == "datetime with time zone" and _is_by_clock(series))
+            return replace(column, origin=int(np.floor(np.nanmin(series.seconds(zone=column.zone)))))
         return column
 
     def encode(self, series: Any) -> Any:
@@ -137,7 +140,7 @@ class Column:
         if self.kind == "level":
             values = series.tolist()
             known = {family(type(level)) for level in self.levels}
-            known |= {Real} if bool in known else set()  # what a hole makes of them
+            known |= {Real, bool} if known & {Real, bool} else set()  # a hole makes numbers of truth
             seen = {type(value) for value, gone in zip(values, missing, strict=True) if not gone}
             if not known.issuperset(map(family, seen)):
                 raise self._refusal(series)
@@ -146,7 +149,12 @@ class Column:
             return np.where(missing, np.nan, codes)
         if series.kind != self.kind:
             raise self._refusal(series)
-        return series.seconds(self.origin, self.local) if self.kind in TIMES else _finite(series)
+        return series.seconds(self.origin, self.zone) if self.kind in TIMES else _finite(series)
+
+    @property
+    def zone(self) -> Any:
+        """The time zone by whose clocks moments count, if any."""
+        return zone_of(self.dtype) if self.local else None
 
     def _refusal(self, series: Any) -> Any:
         return ValueError(
@@ -251,7 +259,7 @@ class Table:
         problem += f"{column.dtype}."
         if column.kind == "number":
             return read_number(value, column.dtype if column.whole else None, problem)
-        if isinstance(value, (Real, np.bool_)) or not _has_zone(column, value):
+        if is_real(value) or isinstance(value, np.bool_) or not _has_zone(column, value):
             raise ValueError(problem)
         try:
             series = make_series(self.library, column.dtype, value)
@@ -296,14 +304,14 @@ class Table:
 
 def _is_by_clock(series: Any) -> bool:
     """Whether moments have a coarser step by the clocks of their zone, and these tell them all apart."""
-    there, everywhere = series.ticks(local=True)[0], series.ticks()[0]
+    there, everywhere = series.ticks(zone_of(series.data.dtype))[0], series.ticks()[0]
     seen = ~series.missing
     there, everywhere = there[seen], everywhere[seen]
     steps = [np.gcd.reduce(np.diff(np.unique(ticks))) for ticks in (there, everywhere)]
     if steps[0] <= steps[1]:
         return False
-    make = make_pandas_times if hasattr(series.data, "iloc") else make_polars_times
-    again = read_series(make(series.data.dtype, there, local=True), series.name).ticks()[0]
+    make = partial(make_pandas_times, local=True) if hasattr(series.data, "iloc") else make_polars_times
+    again = read_series(make(series.data.dtype, there), series.name).ticks()[0]
     return bool((again == everywhere).all())
 
 

@@ -339,7 +339,7 @@ class LatentDisplay:
         elif names is None:
             cmap = plt.get_cmap("viridis").with_extremes(bad="0.7")
             self._draw_points(slice(None), c=values, cmap=cmap, plotnonfinite=True)
-            if "c" not in kwargs:
+            if not kwargs.keys() & {"c", "color"}:
                 self.colorbar_ = self.figure_.colorbar(self.scatters_[0], ax=ax)
         else:
             self._draw_classes(values, names, label_classes, plt)
@@ -369,13 +369,16 @@ class LatentDisplay:
     def _draw_points(self, rows: Any, **style: Any) -> None:
         """Draw some points, and under them the ellipses of one standard deviation."""
         points = self.points[rows]
-        if "c" in self._style:  # colours of one's own
+        if self._style.keys() & {"c", "color"}:  # colours of one's own
             style = {
                 key: value
                 for key, value in style.items()
                 if key not in ("color", "c", "cmap", "plotnonfinite")
             }
         style |= self._style
+        own: Any = style.get("c")
+        if np.ndim(own) and len(own) == len(self.points):
+            style["c"] = np.asarray(own)[rows]
         scatter = self.ax_.scatter(*points.T, **style)
         self.scatters_.append(scatter)
         if self.covariances is None:

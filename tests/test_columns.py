@@ -601,6 +601,19 @@ def test_text_that_reads_as_missing_is_a_level(name):
     assert np.isnan([table.encode_value(0, value) for value in (None, np.nan, pd.NA, pd.NaT)]).all()
 
 
+def test_single_durations_of_numpy():
+    table = Table(frame(PANDAS["timedelta_ns"]))
+    assert table.encode_value(0, np.timedelta64(5, "h")) == table.encode_value(0, pd.Timedelta(hours=5))
+    with pytest.raises(ValueError, match="expected int64"):
+        Table(frame(PANDAS["int64"])).encode_value(0, np.timedelta64(5, "h"))
+
+
+def test_truth_and_numbers_are_one_kind_of_levels():
+    for first, second in (([0, 1], [False, True]), ([False, True], [0.0, 1.0])):
+        table = Table(frame(pd.Series(first * 5)), categorical_features=["a"])
+        np.testing.assert_array_equal(table.encode(frame(pd.Series(second)))[:, 0], [0, 1])
+
+
 @pytest.mark.parametrize("level", [pd.Timestamp("2020"), pd.Period("2020"), {}, "yes"])
 def test_levels_of_another_type_are_refused(level):
     table = Table(frame(pd.Series([True, False] * 5)))
@@ -644,6 +657,26 @@ def test_an_hour_that_is_left_out_becomes_the_next(library):
     change = pd.Timestamp("2020-03-29").tz_localize("Europe/Berlin")  # no 02:00 on this day
     drawn = table.wrap(np.array([[88 * 86400.0]]))["a"]
     assert drawn[0] == change + pd.Timedelta(hours=2)  # 03:00
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo"])
+def test_moments_of_another_zone_are_the_same_moments(library, zone):
+    table = Table(in_library(library, MIDNIGHTS))
+    assert table.columns[0].local
+    elsewhere = in_library(library, MIDNIGHTS.tz_convert(zone))
+    np.testing.assert_array_equal(table.encode(elsewhere), table.encode(in_library(library, MIDNIGHTS)))
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+@pytest.mark.parametrize("zone", ["Antarctica/Troll", "Pacific/Apia"])  # gaps of two hours, of a day
+def test_no_moment_is_lost_in_a_gap(library, zone):
+    clock = pd.date_range("2011-01-01 01:00", "2013-01-01", freq="D")
+    there = clock.tz_localize(zone, nonexistent="NaT", ambiguous=np.ones(len(clock), bool)).dropna()
+    table = Table(in_library(library, there))
+    assert table.columns[0].local
+    every_day = table.wrap(np.arange(700.0)[:, None] * 86400)["a"]
+    assert (every_day.null_count() if library == "polars" else every_day.isna().sum()) == 0
 
 
 def test_moments_of_the_hour_that_comes_twice_stay_apart():
@@ -741,6 +774,7 @@ ARROW_SAVED = {
     "date": pd.Series(DATES, dtype=arrow(pa.date32())),
     "zone": pd.Series(HOURS.tz_localize("UTC"), dtype=arrow(pa.timestamp("us", "Europe/Berlin"))),
     "delta": pd.Series(DELTAS, dtype=arrow(pa.duration("ms"))),
+    "offset": pd.Series(HOURS.tz_localize("UTC"), dtype=arrow(pa.timestamp("us", "+01:00"))),
 }
 NEW_IN_POLARS = {"Float16": REAL, "UInt128": WHOLE}  # which old ones lack
 POLARS_SAVED = POLARS | {

@@ -1,6 +1,7 @@
 """Files: what goes in comes out, and nothing else ever happens."""
 
 import copy
+import dataclasses
 import datetime
 import functools
 import hashlib
@@ -532,6 +533,24 @@ def test_trusted(path):
     assert new.encoder is make_network
     assert_equal_models(vae, new, rows_for())
     new.set_params(warm_start=True, max_iter=3).fit(rows_for())
+
+
+@dataclasses.dataclass
+class Builder:
+    width: int = 4
+    layer: type = nn.ReLU  # callable, but no method
+
+    def __call__(self, in_features, out_features):
+        layers = nn.Linear(in_features, self.width), self.layer(), nn.Linear(self.width, out_features)
+        return nn.Sequential(*layers)
+
+
+def test_trusted_builders_go_on(path):
+    X = rows_for()
+    vae = small(encoder=Builder(), decoder=Builder(), warm_start=True).fit(X)
+    save(vae, path)
+    new = load(path, trusted=(Builder, nn.ReLU))
+    assert_equal_models(vae.set_params(max_iter=4).fit(X), new.set_params(max_iter=4).fit(X), X)
 
 
 @pytest.mark.parametrize("trusted", [Network, "Network", [None], [3]])

@@ -342,6 +342,14 @@ def test_colours_of_ones_own(c, y, std):
         np.testing.assert_array_equal(display.scatters_[0].get_array(), c)
 
 
+def test_colours_of_ones_own_beside_classes():
+    c = np.arange(5.0)
+    display = LatentDisplay.from_latents(np.arange(10.0).reshape(5, 2), list("ababa"), c=c)
+    np.testing.assert_array_equal(display.scatters_[0].get_array(), c[::2])
+    red = LatentDisplay.from_latents(np.arange(10.0).reshape(5, 2), np.linspace(0, 1, 5), color="red")
+    assert red.colorbar_ is None
+
+
 def test_latents_that_do_not_fit(fitted, digits):
     X = digits[0]
     for components in [(0, 0), (0, 3), (0,), (0, 1, 2), 1, ("a", 1), (-1, 0)]:

@@ -242,6 +242,23 @@ def test_rows_of_weight_zero_are_left_out(table):
         vae.sample_conditional({"town": "Rome"})
 
 
+def test_levels_and_classes_of_weight_zero_are_left_out(diabetes):
+    X = np.column_stack((np.arange(200) % 2, diabetes[:, 0]))
+    X[0, 0], weight = 9.0, np.ones(200)
+    weight[0] = 0
+    vae = small(categorical_features=[0]).fit(X, sample_weight=weight)
+    assert vae.likelihood_.levels == (2, 0)
+    y = ["a", "b"] * 100
+    for rows in (X, pd.DataFrame({"a": X[:, 0], "b": ["u", "v"] * 100})):
+        model = small(conditional=True).fit(rows[1:], y[1:])
+        again = small(conditional=True).fit(
+            rows, [None, *y[1:]] if rows is not X else y, sample_weight=weight
+        )
+        np.testing.assert_array_equal(again.transform(rows[1:]), model.transform(rows[1:]))
+    with pytest.raises(ValueError, match="requires y to be passed"):
+        small(conditional=True).fit(rows, None, sample_weight=weight)
+
+
 def test_partial_fit_keeps_the_columns_of_the_first_chunk(table):
     vae = small()
     for start in range(0, 600, 200):
