@@ -9,9 +9,9 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from ._series import are_whole, is_missing, read_number, round_whole
 from ._threads import threads
 from ._typing import Array, Table
+from ._values import are_whole, is_missing, read_number, round_whole
 
 DISTINCT_ROWS = 10_000  # up to here rows are searched for repetitions
 TAIL_ROWS = 1000  # from which on an eighth moment is not that of one row

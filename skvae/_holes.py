@@ -6,8 +6,9 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 
-from ._series import Series, family, is_missing, library_of, read_series, round_whole
+from ._series import Series, library_of, read_series
 from ._typing import Array, Table
+from ._values import family, is_missing, round_whole
 
 __all__ = ["append_flags", "dig", "find_holes", "put", "split_columns", "take_columns"]
 

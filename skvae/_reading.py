@@ -8,8 +8,8 @@ from sklearn.utils.validation import validate_data
 
 from ._compat import check_sample_weight
 from ._rows import Data, is_mapped, is_streamed
-from ._series import is_missing
 from ._typing import Array
+from ._values import is_missing
 from .columns import Table, is_frame, make_plain, refuse_levels
 from .likelihoods import Categorical, Mixed
 

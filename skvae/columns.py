@@ -10,12 +10,7 @@ import numpy as np
 from sklearn.utils import check_array
 
 from ._series import (
-    EXACT_WHOLE,
     TIMES,
-    are_whole,
-    family,
-    is_missing,
-    is_real,
     library_of,
     make_pandas,
     make_pandas_times,
@@ -23,13 +18,12 @@ from ._series import (
     make_polars_times,
     make_series,
     module_of,
-    read_number,
     read_series,
-    round_whole,
     to_ticks,
     unit_of,
     zone_of,
 )
+from ._values import EXACT_WHOLE, are_whole, family, is_missing, is_real, read_number, round_whole
 
 __all__ = ["Table", "is_frame", "is_table", "make_plain", "refuse_levels"]
 

@@ -25,9 +25,10 @@ from ._compat import (
 from ._fitting import all_or_nothing
 from ._holes import append_flags, dig, find_holes, put, split_columns, take_columns
 from ._random import draw_seed
-from ._series import is_missing, read_series
+from ._series import read_series
 from ._typing import Array, RandomState, Rows, Table
 from ._validation import refuse_classes, resolve_estimator
+from ._values import is_missing
 from .columns import is_frame, is_table
 from .likelihoods import Mixed
 from .objectives import IWAE

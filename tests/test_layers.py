@@ -22,6 +22,7 @@ LAYERS = [
         "_heaps",
         "_series",
         "_versions",
+        "_values",
     ],
     ["_arrays", "_cells"],
     [

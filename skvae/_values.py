@@ -1,0 +1,61 @@
+"""Single values that users give, and the types that whole numbers have in NumPy, pandas and polars."""
+
+import re
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+from ._typing import Array
+
+MAX_FLOAT = float(np.finfo(np.float64).max)
+EXACT_WHOLE = 2**53  # floats hold all whole numbers up to here
+WHOLE_TYPE = re.compile(r"(u?)int(\d+)", re.IGNORECASE)  # of any library
+
+
+def family(kind: type) -> Any:
+    """Return what values of a type may be compared with: text with text, numbers with numbers."""
+    if issubclass(kind, (bool, np.bool_)):
+        return bool
+    return next((base for base in (str, bytes, Real) if issubclass(kind, base)), kind)
+
+
+def is_real(value: Any) -> bool:
+    """Whether a single value is a real number; NumPy's durations only look like one."""
+    return isinstance(value, Real) and not isinstance(value, np.timedelta64)
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a single value stands for a missing cell in any library; text never does."""
+    return value is None or (not isinstance(value, str) and str(value) in ("nan", "NaT", "<NA>"))
+
+
+def limits_of(dtype: Any) -> tuple[float, float]:
+    """Return the least and the largest whole number of a type of any library that a float can be."""
+    match = WHOLE_TYPE.search(str(dtype))
+    if match is None:  # Python's own in an object column
+        return -np.inf, np.inf
+    bits = int(match[2]) - (not match[1])
+    largest = 2.0**bits - 1 if bits < 53 else np.nextafter(2.0**bits, 0.0)
+    return 0.0 if match[1] else -(2.0**bits), float(largest)
+
+
+def read_number(value: Any, dtype: Any, problem: str) -> float:
+    """Return a given cell as a float, or raise if it is none of a type of whole numbers; None: of floats."""
+    number: Any = value
+    low, high = (-MAX_FLOAT, MAX_FLOAT) if dtype is None else limits_of(dtype)
+    fits = is_real(value) and low <= number <= high
+    if not fits or (dtype is not None and (number % 1 or abs(number) >= EXACT_WHOLE)):
+        raise ValueError(problem)
+    return float(number)
+
+
+def round_whole(values: Array, dtype: Any) -> Array:
+    """Return numbers as the nearest that a type of whole numbers has room for. NaN stays NaN."""
+    return np.clip(np.rint(values), *limits_of(dtype))
+
+
+def are_whole(values: Array, dtype: Any) -> bool:
+    """Whether a type of whole numbers has room for all values but NaN."""
+    seen = values[~np.isnan(values)]
+    return bool((round_whole(seen, dtype) == seen).all())
