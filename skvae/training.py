@@ -33,6 +33,7 @@ SOME_ROWS = 4096  # rows that tell where each column's own sigma, and the prior,
 FINISH_DRAWS, FINISH_NUMBERS = 100_000, 2**24  # of z, by which the prior finishes; of numbers in them
 FINISH_DRAWS_OF_ROW = 30  # more of one row tell nothing more
 REPLAYED_STEPS = 50  # below, recording one costs more than it saves
+COOL_DOWN = 0.5  # of the epochs so far: what the rest of the schedule takes once patience has run out
 PRINT_SECONDS = 0.5  # pause between two printed epochs
 
 
@@ -81,7 +82,9 @@ class Plan:
     replay : bool
         Replay the steps as CUDA graphs where there are many: see `Replay` for what it asks of them.
     patience : int or None
-        Epochs without an improvement of the validation loss by `tol` before stopping.
+        Epochs without an improvement of the validation loss by `tol` before stopping; with `cycle`,
+        before the best weights go through what is left of the schedule in `COOL_DOWN` of the epochs
+        so far, as the loss falls most while the rate does.
     tol : float
         In nats per row.
     verbose : int
@@ -241,9 +244,10 @@ class _Run:
         self.records: list[Record] = []
         self.rate_factor = 1.0
         self.recoveries = 0
+        self.turn, self.end = (0, 0.0), plan.epochs  # epoch and progress from where a line leads to the end
+        self.settled = plan.settle == 0
         self.best_loss, self.best_epoch = math.inf, 0
-        self.best_weights: dict[str, torch.Tensor] | None = None
-        self.best_tied = False
+        self.best: dict[str, Any] | None = None
         self.printed = -math.inf
         if validation is not None:
             shape = (max(1, objective.n_draws), len(validation), model.latent_dim)
@@ -260,12 +264,12 @@ class _Run:
     def loop(self, on_epoch: Watcher | None) -> None:
         """Run the epochs; return to the last good weights where a step came to nothing."""
         self.good, unchecked, stop = self.snapshot(), 0, False
-        while len(self.records) < self.plan.epochs and not stop:
+        while len(self.records) < self.end and not stop:
             record = self.epoch(len(self.records))
             self.records.append(record)
             unchecked += self.steps_per_epoch
             stop = self.watch(record)
-            last = stop or len(self.records) == self.plan.epochs
+            last = stop or len(self.records) == self.end
             if self.plan.verbose:
                 self.report(record, last)
             asked = on_epoch is not None and on_epoch(self.records)
@@ -281,16 +285,15 @@ class _Run:
     def epoch(self, epoch: int) -> Record:
         """Take the steps of one epoch and return its record."""
         plan, model = self.plan, self.model.train()
-        total = plan.epochs * self.steps_per_epoch
         parts, weights = [], []
         for i, batch in enumerate(self.rows.batches(self.steps_per_epoch, self.generator)):
-            step = epoch * self.steps_per_epoch + i
-            progress = min(1.0, (step + 0.5) / total)
+            progress = self.progress(epoch + (i + 0.5) / self.steps_per_epoch)
             rate, beta = plan.rate(progress) * self.rate_factor, plan.beta_at(progress)
             parts.append(self.take(batch, rate, beta))
             weights.append(batch.weight)
-            if plan.settle and step == math.ceil(plan.settle * total):
+            if not self.settled and progress > plan.settle:
                 self.settle()
+                self.settled = True
             tied, self.tied = self.tied, progress < plan.tied
             if self.tied:
                 model.likelihood.tie_constants()
@@ -307,6 +310,11 @@ class _Run:
         if self.validation is not None:
             record |= self.validate(self.validation)
         return record
+
+    def progress(self, epoch: float) -> float:
+        """Return how much of the run is done after so many epochs, 0 to 1."""
+        start, done = self.turn
+        return min(1.0, done + (1 - done) * (epoch - start) / (self.end - start))
 
     def step(self, batch: Batch, rate: Any, beta: Any) -> torch.Tensor:
         """Take a step; return the objective, its reconstruction and its KL of each row, shape (3, B)."""
@@ -401,8 +409,8 @@ class _Run:
 
     def watch(self, record: Record) -> bool:
         """Remember the best weights; return whether it is time to stop."""
-        epochs = len(self.records)
-        if self.plan.patience is None or epochs <= self.plan.kl_warmup * self.plan.epochs:
+        epochs, patience = len(self.records), self.plan.patience
+        if patience is None or epochs <= self.plan.kl_warmup * self.plan.epochs:
             return False
         if not any(math.isfinite(record["validation_loss"]) for record in self.records):
             raise ValueError(
@@ -411,14 +419,25 @@ class _Run:
             )
         if record["validation_loss"] < self.best_loss - self.plan.tol:
             self.best_loss, self.best_epoch = record["validation_loss"], epochs
-            self.best_weights, self.best_tied = _copy(self.model.state_dict()), self.tied
-        return epochs - self.best_epoch >= self.plan.patience
+            weights = _copy(self.model.state_dict())
+            self.best = {"weights": weights, "tied": self.tied, "settled": self.settled}
+        if epochs - self.best_epoch < patience or epochs == self.end or self.turn[0]:
+            return False
+        if self.plan.cycle:
+            self.cool_down(epochs)
+        return not self.plan.cycle
+
+    def cool_down(self, epochs: int) -> None:
+        """Go from the best weights, soon, to the end of the schedule."""
+        self.restore_best()
+        self.turn = epochs, self.progress(epochs)
+        self.end = min(self.plan.epochs, epochs + math.ceil(COOL_DOWN * epochs))
 
     def restore_best(self) -> None:
         """Go back to the weights of the best validation loss, if one was watched."""
-        if self.best_weights is not None:
-            self.model.load_state_dict(self.best_weights)
-            self.tied = self.best_tied
+        if self.best is not None:
+            self.model.load_state_dict(self.best["weights"])
+            self.tied, self.settled = self.best["tied"], self.best["settled"]
 
     def is_sound(self) -> bool:
         """Whether all weights, and the losses since the last sound ones, are finite."""
@@ -458,7 +477,7 @@ class _Run:
         if last or now - self.printed > PRINT_SECONDS:
             self.printed = now
             values = "  ".join(f"{key} {value:.4g}" for key, value in record.items())
-            print(f"Epoch {len(self.records)}/{self.plan.epochs}  {values}")
+            print(f"Epoch {len(self.records)}/{self.end}  {values}")
 
 
 def _weighted(values: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:

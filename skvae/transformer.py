@@ -89,11 +89,12 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         Precision of a Gaussian prior on the networks' matrices, per row: half of it times their
         squares is added to the loss. "auto" is less the fewer columns and the more rows there are.
     early_stopping : bool, default=False
-        Stop when the loss of held-out rows no longer improves, and go back to the best weights.
+        Once the loss of held-out rows no longer improves, go back to the best weights and on to the
+        end of the learning rate's schedule within half as many epochs as it took, then keep the best.
     validation_fraction : float, default=0.1
         Share of the rows held out for that, unless `fit` gets X_val.
     n_iter_no_change : int, default=10
-        Epochs without improvement before stopping; none is counted during the KL warm-up.
+        Epochs without improvement that are waited for; none is counted during the KL warm-up.
     tol : float, default=1e-4
         Least improvement, in nats per row.
     warm_start : bool, default=False

@@ -473,6 +473,23 @@ def test_columns_have_their_own_sigma_however_training_ends(how):
     assert model.likelihood.constants.std() > 0.01
 
 
+@pytest.mark.parametrize("longest", [1000, 25, 6])
+def test_a_schedule_without_improvement_soon_ends(longest):
+    model, states = make(), []
+    plan = Plan(longest, 30, 0.01, patience=4, tol=1e9, settle=0.3, tied=0.4)
+    history = run(
+        model,
+        plan,
+        validation=rows_of(model, X[:5]),
+        on_epoch=lambda records: states.append(weights(model)),
+    )
+    more = min(3, longest - 5)  # half of five epochs
+    assert len(history["loss"]) == 5 + more
+    last = 1 - 0.5 / more * (1 - 5 / longest)
+    assert history["learning_rate"][-1] == pytest.approx(plan.rate(last))
+    assert torch.equal(weights(model)["encoder.0.weight"], states[0]["encoder.0.weight"])
+
+
 def test_early_stopping_waits_for_the_warm_up():
     model = make()
     validation = rows_of(model, X[:5])
