@@ -4,8 +4,9 @@ Handwritten digits: what a variational autoencoder does
 
 An encoder maps an image to a mean and a standard deviation, a latent vector z is drawn from that
 normal distribution, and a mirrored decoder draws the image again. Two terms train both: the
-reconstruction (how probable is the image, given z?) and the KL divergence, which keeps the codes
-close to a standard normal distribution. After that a random z decodes to a digit nobody wrote.
+reconstruction (how probable is the image, given z?) and the KL divergence, which keeps the latents
+close to the prior, a mixture of normal distributions. After that a random z of the prior decodes to
+a digit nobody wrote.
 
 Run ``python examples/plot_digits.py``; the pictures are saved to ``examples/figures``.
 """

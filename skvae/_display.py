@@ -74,6 +74,11 @@ def draw_rows(estimator: Any, n_samples: int, **params: Any) -> Table:
     return undo_steps(estimator, find_vae(estimator).sample(n_samples, **params))
 
 
+def information_of(vae: Any) -> Array | None:
+    """Return what each component tells about a row, in nats, if its posterior was trained."""
+    return vae.kl_per_component_ if vae.objective_.n_draws else None
+
+
 def name_component(index: int, information: Array | None) -> str:
     """Return the label of a component, with what it tells if that is known."""
     return f"component {index}" + ("" if information is None else f" ({information[index]:.2f} nats)")

@@ -13,6 +13,7 @@ from ._display import (
     encode,
     find_vae,
     import_pyplot,
+    information_of,
     name_component,
 )
 from ._mosaic import as_images, centres, draw_mosaic, find_image_shape, limits
@@ -377,10 +378,10 @@ class ManifoldDisplay:
         """
         import_pyplot(f"{cls.__name__}.from_estimator")
         vae = find_vae(estimator)
-        information = vae.kl_per_component_
-        if len(information) < 2:
+        n_components = len(vae.kl_per_component_)
+        if n_components < 2:
             raise ValueError("Got an estimator with n_components=1; expected 2 or more to walk over.")
-        i, j = check_components(components, len(information))
+        i, j = check_components(components, n_components)
         rows = draw_rows(estimator, N_DRAWS, random_state=0) if X is None else X
         Z = encode(estimator, rows)[0]
         x, y = np.quantile(Z[:, [i, j]], (np.arange(n) + 0.5) / n, axis=0).T
@@ -388,7 +389,7 @@ class ManifoldDisplay:
         grid[:, i], grid[:, j] = np.tile(x, n), np.repeat(y, n)
         rows = np.asarray(decode(estimator, grid))
         images = as_images(rows, find_image_shape(image_shape, rows.shape[1], vae))
-        names = [name_component(k, information) for k in (i, j)]
+        names = [name_component(k, information_of(vae)) for k in (i, j)]
         display = cls(
             images=images.reshape(n, n, *images.shape[1:]), x=x, y=y, xlabel=names[0], ylabel=names[1]
         )

@@ -284,8 +284,7 @@ class CorrelationDisplay:
         ax : matplotlib Axes or array-like of three Axes, default=None
             An axes to divide, or three. None makes a new figure.
         **kwargs : dict
-            Passed on to `matplotlib.axes.Axes.imshow`. `cmap` is "cividis", whose brightness rises
-            from -1 to 1.
+            Passed on to `matplotlib.axes.Axes.imshow`. `cmap` is "RdBu_r": 0 is white.
 
         Returns
         -------
@@ -298,10 +297,10 @@ class CorrelationDisplay:
         side = float(np.clip(0.2 * len(self.names), 2.4, 5.0))
         margin = 0.08 * max(len(_shorten(name)) for name in self.names) + 0.6  # of the names, in inches
         self.ax_, self.axes_ = make_panels(plt, ax, 3, 3, (side + (margin + 1.6) / 3, side + margin))
-        cmap = plt.get_cmap(kwargs.pop("cmap", "cividis")).with_extremes(bad="white")
-        tables = {"real": self.real, "synthetic": self.synthetic, "difference": difference}
+        cmap = plt.get_cmap(kwargs.pop("cmap", "RdBu_r")).with_extremes(bad="0.8")
+        tables = {"real": self.real, "synthetic": self.synthetic, "synthetic - real": difference}
         for panel, (name, values) in zip(self.axes_.ravel(), tables.items(), strict=True):
-            limit = most if name == "difference" else 1.0
+            limit = most if values is difference else 1.0
             image = panel.imshow(values, **{"cmap": cmap, "vmin": -limit, "vmax": limit} | kwargs)
             panel.set_title(name, fontsize="medium")
             self._name_columns(panel, named=name == "real")

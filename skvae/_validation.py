@@ -164,9 +164,3 @@ def build_network(builder: Builder, name: str, in_features: int, out_features: i
             f"expected (2, {out_features}). {remedy}"
         )
     return network
-
-
-def check_count(value: Any, name: str) -> None:
-    """Raise unless a value is a whole number of at least 1."""
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"Got {name}={value!r}; expected a whole number of at least 1.")

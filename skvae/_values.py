@@ -1,7 +1,7 @@
 """Single values that users give, and the types that whole numbers have in NumPy, pandas and polars."""
 
 import re
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,12 @@ from ._typing import Array
 MAX_FLOAT = float(np.finfo(np.float64).max)
 EXACT_WHOLE = 2**53  # floats hold all whole numbers up to here
 WHOLE_TYPE = re.compile(r"(u?)int(\d+)", re.IGNORECASE)  # of any library
+
+
+def check_count(value: Any, name: str) -> None:
+    """Raise unless a value is a whole number of at least 1."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"Got {name}={value!r}; expected a whole number of at least 1.")
 
 
 def family(kind: type) -> Any:

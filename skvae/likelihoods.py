@@ -44,10 +44,9 @@ MAX_LOG_RATE = 30.0  # e^30 is 1e13 counts; float32 overflows at e^88
 class Columnwise(Likelihood):
     """Specification of p(x given z) for columns of one kind that are independent given z.
 
-    To add one: derive from this class, give it a `name` and the methods below, and list it in
-    ``__all__``. In their signatures x has shape (..., n_features), `params` (..., n_params,
-    n_features) and `constants` (n_constants, n_features); x is standardised if `standardized` is
-    true, and never NaN.
+    To add one: derive from this class and give it a `name` and the methods below. In their signatures x
+    has shape (..., n_features), `params` (..., n_params, n_features) and `constants` (n_constants,
+    n_features); x is standardised if `standardized` is true, and never NaN.
 
     Attributes
     ----------
@@ -164,7 +163,7 @@ class Gaussian(Columnwise):
     standardized = True
 
     def __init__(
-        self, sigma: float | Literal["cell", "feature", "shared"] = "feature", min_sigma: float = 0.01
+        self, sigma: Literal["cell", "feature", "shared"] = "feature", min_sigma: float = 0.01
     ) -> None:
         self.sigma = sigma
         self.min_sigma = min_sigma

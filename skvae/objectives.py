@@ -2,11 +2,13 @@
 
 import math
 from abc import ABC, abstractmethod
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, Literal
 
 import torch
 from sklearn.base import BaseEstimator
+
+from ._values import check_count
 
 __all__ = ["DIP", "ELBO", "IWAE", "MMD", "Autoencoder", "BetaTC", "Objective"]
 
@@ -83,7 +85,7 @@ class ELBO(Objective):
 
     def check(self, beta: float) -> None:
         """Ask for at least one draw and no negative free bits."""
-        _check_count(n_draws=self.n_draws)
+        check_count(self.n_draws, "n_draws")
         _check_from_zero(free_bits=self.free_bits)
 
     def __call__(self, terms: Any, beta: float) -> torch.Tensor:
@@ -122,7 +124,7 @@ class IWAE(Objective):
 
     def check(self, beta: float) -> None:
         """Ask for at least one draw and refuse a weight of the KL term."""
-        _check_count(n_draws=self.n_draws)
+        check_count(self.n_draws, "n_draws")
         _refuse_beta(self, beta)
 
     def __call__(self, terms: Any, beta: float) -> torch.Tensor:
@@ -314,8 +316,9 @@ class DIP(Objective):
 class Autoencoder(Objective):
     """Maximise log p(x given z) at the posterior mean: a plain autoencoder, for comparison.
 
-    No noise and no KL term, so nothing keeps the codes together: `sample` of such a model draws
-    from a prior that it was never trained with.
+    No noise and no KL term, so nothing keeps the latents together: `sample` of such a model draws
+    from a prior that it was never trained with. The standard deviations of q(z given x) are not
+    trained either, so `posterior`, `score_samples` and `kl_per_component_` tell nothing in nats.
     """
 
     name = "autoencoder"
@@ -329,12 +332,6 @@ class Autoencoder(Objective):
         """Return the reconstruction term alone."""
         reconstruction: torch.Tensor = terms.reconstruction
         return reconstruction
-
-
-def _check_count(**constants: Any) -> None:
-    for name, value in constants.items():
-        if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"Got {name}={value!r}; expected a whole number of at least 1.")
 
 
 def _check_from_zero(**constants: Any) -> None:

@@ -19,6 +19,7 @@ from ._display import (
     encode,
     find_vae,
     import_pyplot,
+    information_of,
     make_panels,
     name_component,
 )
@@ -246,7 +247,7 @@ class LatentDisplay:
         display : LatentDisplay
         """
         import_pyplot(f"{cls.__name__}.from_estimator")
-        information = find_vae(estimator).kl_per_component_
+        information = information_of(find_vae(estimator))
         mean, std = encode(estimator, X)
         display = cls._project(mean, y, std if uncertainty else None, components, information)
         return display.plot(ax=ax, **kwargs)

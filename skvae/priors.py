@@ -5,7 +5,6 @@ A `Prior` is a specification; its `build` returns a `PriorModel`, the module tha
 
 import math
 from collections.abc import Callable, Sequence
-from numbers import Integral
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -16,6 +15,7 @@ from ._flow import Coupling
 from ._mixture import MIN_LOG_STD, MixtureLogProb
 from ._prior import Prior, PriorModel
 from ._random import choose, normal
+from ._values import check_count
 
 __all__ = ["ByClass", "Flow", "Mixture", "Prior", "PriorModel", "StandardNormal", "VampPrior", "by_class"]
 
@@ -99,7 +99,7 @@ class Mixture(Prior):
 
     def build(self, latent_dim: int, encode: Any = None, rows: Any = None) -> PriorModel:
         """Return modes scattered around zero, of equal weights."""
-        _check_count(self.n_modes, "n_modes")
+        check_count(self.n_modes, "n_modes")
         kinds = ("auto", "diag", "full")
         if self.covariance_type not in kinds:
             raise ValueError(f"Got covariance_type={self.covariance_type!r}; expected one of {kinds}.")
@@ -317,7 +317,7 @@ class VampPrior(Prior):
 
     def build(self, latent_dim: int, encode: Any = None, rows: Any = None) -> PriorModel:
         """Return modes of equal weights at random training rows."""
-        _check_count(self.n_modes, "n_modes")
+        check_count(self.n_modes, "n_modes")
         if encode is None or rows is None:
             raise ValueError("VampPrior is made of the encoder and of rows; build it with both.")
         return _VampModel(encode, rows(self.n_modes))
@@ -370,8 +370,8 @@ class Flow(Prior):
 
     def build(self, latent_dim: int, encode: Any = None, rows: Any = None) -> PriorModel:
         """Return a flow that is N(0, I) as yet."""
-        _check_count(self.n_transforms, "n_transforms")
-        _check_count(self.hidden_features, "hidden_features")
+        check_count(self.n_transforms, "n_transforms")
+        check_count(self.hidden_features, "hidden_features")
         couplings, half = [], latent_dim // 2
         order = torch.arange(latent_dim)
         for i in range(self.n_transforms):  # a random half changes, then the other one
@@ -520,8 +520,3 @@ def by_class(spec: Prior, shares: Any, latent_dim: int, encode: Any = None, rows
             "prior that can differ between classes, such as 'mixture'."
         )
     return ByClass(models, shares)
-
-
-def _check_count(value: Any, name: Any) -> None:
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"Got {name}={value!r}; expected a whole number of at least 1.")

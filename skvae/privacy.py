@@ -1,6 +1,5 @@
 """How near synthetic rows come to the rows that a model was trained on."""
 
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -8,6 +7,7 @@ import numpy as np
 from ._random import draw_seed
 from ._statistics import as_levels, read_column, read_table
 from ._typing import RandomState
+from ._values import check_count
 
 __all__ = ["privacy_report"]
 
@@ -77,8 +77,8 @@ def privacy_report(
     >>> report["copies"], report["copies_holdout_matched"], report["nearer_train"]
     (1.0, 0.0, 1.0)
     """
-    if max_rows is not None and (not isinstance(max_rows, Integral) or max_rows < 1):
-        raise ValueError(f"Got max_rows={max_rows!r}; expected a whole number of at least 1, or None.")
+    if max_rows is not None:
+        check_count(max_rows, "max_rows")
     columns = _align({"train": train, "synthetic": synthetic, "holdout": holdout})
     n_train, n_synthetic, n_holdout = (len(part) for part in columns[0])
     rng = np.random.default_rng(draw_seed(random_state))

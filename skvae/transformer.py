@@ -17,7 +17,8 @@ from ._random import draw_seed, make_generator
 from ._reading import FLOATS, has_classes, read_classes, read_given, read_rows, read_weights
 from ._threads import threads
 from ._typing import Array, Builder, Device, RandomState, Rows, Table
-from ._validation import PARAMETER_CONSTRAINTS, check_count
+from ._validation import PARAMETER_CONSTRAINTS
+from ._values import check_count
 from .likelihoods import Likelihood
 from .model import VAE, posterior_of
 from .objectives import Objective
@@ -48,8 +49,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         Number of latent dimensions.
     hidden_layer_sizes : sequence of int or "auto", default="auto"
         Widths of the encoder's hidden layers; the decoder is its mirror image. Empty: a linear
-        encoder and decoder, which is probabilistic PCA or factor analysis. "auto": two layers of 128
-        below 1,000 rows, of 192 below 5,000 rows of numbers, else of 256.
+        encoder and decoder: with ``prior="normal"`` probabilistic PCA or factor analysis. "auto": two
+        layers of 128 below 1,000 rows, of 192 below 5,000 rows of numbers, else of 256.
     activation : str, default="silu"
         A key of `skvae.networks.ACTIVATIONS`.
     encoder : callable or None, default=None
@@ -80,11 +81,14 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
     kl_warmup : float, default=0.3
         Fraction of all steps over which that weight rises from 0 to `beta`.
     max_iter : int or "auto", default="auto"
-        Epochs at most.
+        Epochs at most. "auto": 500 if all rows make one batch, else what gives some 2,000 steps, more
+        from 1,500 rows on, and for tables of mixed types 600 to some thousands; `n_iter_` tells.
     batch_size : int or "auto", default="auto"
-        Rows per step. Up to 256 distinct rows train as one batch, in float64.
+        Rows per step. "auto": all rows if up to 256 are distinct, else 128; 512 for tables of mixed
+        types of more than 10,000 rows.
     learning_rate : float or "auto", default="auto"
-        Peak rate of the one-cycle schedule.
+        Peak rate of the one-cycle schedule. "auto": 0.006; for tables of mixed types 0.003 from batches
+        of 512 rows on, 0.015 if all rows make one.
     weight_decay : float or "auto", default="auto"
         Precision of a Gaussian prior on the networks' matrices, per row: half of it times their
         squares is added to the loss. "auto" is less the fewer columns and the more rows there are.
@@ -104,11 +108,11 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
     device : str or torch.device, default="auto"
         Where to compute; "auto" takes CUDA where there is one.
     precision : {"auto", "float32", "float64", "bfloat16"}, default="auto"
-        Type that training computes in; "auto" is float32 beyond one batch, on a GPU with products
-        in TensorFloat-32 unless torch has been told otherwise. "bfloat16" is float32
-        with the networks' products in bfloat16, for wide networks and large batches on hardware
-        that has it. Whatever it is, float64 rows are encoded and scored in float64, float32 rows
-        in float32.
+        Type that training computes in; "auto" is float64 if all rows of an array make one batch, else
+        float32, on a GPU with products in TensorFloat-32 unless torch has been told otherwise.
+        "bfloat16" is float32 with the networks' products in bfloat16, for wide networks and large
+        batches on hardware that has it. Whatever it is, float64 rows are encoded and scored in float64,
+        float32 rows in float32.
     compile : bool, default=False
         Train networks that `torch.compile` has fused. It needs a C++ compiler and some 15 s to start;
         on a CPU it then saves 2 % of a step in float32 and 8 % in bfloat16, so it pays in fits of
@@ -133,11 +137,11 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
     n_active_components_ : int
         Components in use: those whose posterior mean has a variance over rows above 0.01.
     likelihood_ : Likelihood
-        What the parameter stood for.
+        What `likelihood` stands for.
     prior_ : Prior
-        What the parameter stood for.
+        What `prior` stands for.
     objective_ : Objective
-        What the parameter stood for.
+        What `objective` stands for.
     classes_ : ndarray of shape (n_classes,)
         The classes of y; only if `conditional`.
     device_ : torch.device

@@ -230,6 +230,12 @@ def test_two_components_are_drawn_as_they_are(plane, digits):
     assert display.ellipses_ == []
 
 
+def test_what_was_not_trained_is_not_told(digits):
+    vae = VAETransformer(2, objective="autoencoder", max_iter=1, random_state=0).fit(digits[0])
+    assert LatentDisplay.from_estimator(vae, digits[0]).ax_.get_xlabel() == "component 0"
+    assert ManifoldDisplay.from_estimator(vae, n=2).ax_.get_ylabel() == "component 1"
+
+
 def test_more_components_are_projected(fitted, digits):
     X = digits[0]
     display = LatentDisplay.from_estimator(fitted, X, uncertainty=True)
