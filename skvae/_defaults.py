@@ -41,6 +41,7 @@ def choose_networks(
 def choose_plan(
     params: dict[str, Any],
     objective: Objective,
+    *,
     n_rows: int,
     amount: float,
     n_columns: int,

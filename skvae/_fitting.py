@@ -230,7 +230,14 @@ def make_plan(vae: Any, data: Data, passing: bool) -> Plan:
     table = isinstance(vae.likelihood_, Mixed)
     params = vae.get_params()
     plan = choose_plan(
-        params, vae.objective_, len(data), vae._amount, data.X.shape[1], n_before, passing, table
+        params,
+        vae.objective_,
+        n_rows=len(data),
+        amount=vae._amount,
+        n_columns=data.X.shape[1],
+        n_before=n_before,
+        passing=passing,
+        table=table,
     )
     on_gpu = vae.device_.type == "cuda"
     return replace(plan, replay=can_replay(vae), tensor_float32=on_gpu and vae.precision == "auto")

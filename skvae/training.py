@@ -240,6 +240,7 @@ class _Run:
         self.corrupt = self.add_noise if plan.input_noise else None
         self.take = self.make_step()
         self.tied = False
+        self.good: dict[str, Any] = {}
         self.ascents: dict[int, torch.Tensor] = {}
         self.records: list[Record] = []
         self.rate_factor = 1.0
