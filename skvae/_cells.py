@@ -14,6 +14,7 @@ Lattice: TypeAlias = tuple[float, float, float]
 
 SHARED = 10  # rows that share a value before it may be drawn as such
 MAX_CELLS_PER_CODE = 8  # finer steps of the density within one code
+GAP = 30  # times as far apart as the values beside: no chance, but nothing in between
 LEAST_OUTSIDE = 2  # rows in the outermost cells
 NEGLIGIBLE = 1e-12  # weight of a row beside the largest one
 MAX_DECIMALS = 6  # of values that are taken for rounded
@@ -124,8 +125,11 @@ def cut(values: Array, weight: Array | None, n_bins: int) -> Cells:
     code, fine = _group(count, alone, n_bins)
     mass = np.bincount(code, count)
     part = count / mass[code]
-    start = _taper(value[span], count[span], _starts(code[span], fine[span]))
-    low, high = _intervals(value, span, start, alone, lattice)
+    above, below = _reach(value, count)
+    start = _starts(code[span], fine[span])
+    start = np.union1d(start, np.flatnonzero(np.isfinite(below[span[1:]]) | np.isfinite(above[span[:-1]])) + 1)
+    start = _taper(value[span], count[span], start)
+    low, high = _intervals(value, span, start, alone, lattice, above, below)
     edges, run, rest = _tile(low, high, value, is_point)
     is_run = run >= 0
     empty = (~is_run).any() / (max(total, len(value)) + 1)  # weights below 1 make no row less than one
@@ -283,30 +287,63 @@ def _thinning(value: Array, count: Array) -> Array:
     return np.array(cuts, dtype=int)
 
 
+def _reach(value: Array, count: Array) -> tuple[Array, Array]:
+    """Return how far above and below each value others like it may lie: infinity, but at gaps.
+
+    A gap has rows on both sides that are far nearer to each other; beyond the last of them
+    there is room for one more.
+    """
+    half, n = value / 2, len(value)  # differences may be too large
+    rows, gap, index = np.cumsum(count), np.diff(half), np.arange(n)
+    first, last = np.maximum(index - SHARED, 0), np.minimum(index + SHARED, n - 1)
+    before = np.divide(half - half[first], index - first, out=np.full(n, np.inf), where=index > first)
+    after = np.divide(half[last] - half, last - index, out=np.full(n, np.inf), where=last > index)
+    several = (rows[:-1] >= SHARED) & (rows[-1] - rows[:-1] >= SHARED)
+    is_gap = several & (gap / GAP > np.minimum(before[:-1], after[1:]))
+    above, below = np.full(n, np.inf), np.full(n, np.inf)
+    above[:-1][is_gap], below[1:][is_gap] = 2 * before[:-1][is_gap], 2 * after[1:][is_gap]
+    return above, below
+
+
 def _intervals(
-    value: Array, span: Array, start: Array, alone: Array, lattice: Lattice | None
+    value: Array,
+    span: Array,
+    start: Array,
+    alone: Array,
+    lattice: Lattice | None,
+    above: Array,
+    below: Array,
 ) -> tuple[Array, Array]:
     """Return the lower and the upper end of the interval of each run of values.
 
     Unrounded values: it meets its neighbours half-way, and the outermost two end with the column.
-    On a lattice: half a step around the values, and half-way if neither run is a value alone.
+    On a lattice: half a step around the values, and half-way if neither run is a value alone. No
+    interval goes further `above` and `below` its values than others like them may lie.
     """
     if len(span) == 0:
         return np.zeros(0), np.zeros(0)
     x, last = value[span], np.r_[start[1:], len(span)] - 1
+    above, below = above[span[last]], below[span[start]]
     if lattice is None:
         border = _between(x[last[:-1]], x[start[1:]])
         bottom, top = span[0], span[-1]
         lowest = value[0] if bottom == 0 else _between(value[bottom - 1], value[bottom])
         beyond = np.nextafter(value[-1], LARGEST)
         highest = beyond if top == len(value) - 1 else _between(value[top], value[top + 1])
-        return np.r_[lowest, border], np.r_[border, highest]
+        low, high = np.r_[lowest, border], np.r_[border, highest]
+        with np.errstate(over="ignore"):
+            low = np.maximum(low, x[start] - below)
+            return low, np.minimum(high, np.maximum(x[last] + above, np.nextafter(x[last], np.inf)))
     place, single = _place(lattice, x), alone[span[start]]
     left, right = place[start] - 0.5, place[last] + 0.5
     middle = np.floor((right[:-1] + left[1:]) / 2) + 0.5
     high = np.where(single[:-1], right[:-1], np.where(single[1:], left[1:], middle))
     low = np.where(single[1:], left[1:], np.where(single[:-1], right[:-1], middle))
-    return _value(lattice, np.r_[left[0], low]), _value(lattice, np.r_[high, right[-1]])
+    low, high = np.r_[left[0], low], np.r_[high, right[-1]]
+    steps = lattice[2] / lattice[1]  # of the lattice, in one unit of the values
+    low = np.maximum(low, left - np.maximum(np.floor(below * steps) - 1, 0))
+    high = np.minimum(high, right + np.maximum(np.floor(above * steps) - 1, 0))
+    return _value(lattice, low), _value(lattice, high)
 
 
 def _between(left: Array, right: Array) -> Array:

@@ -97,6 +97,17 @@ def check_components(components: Iterable[int], n_components: int) -> tuple[int,
     return i, j
 
 
+def normal_names(kwargs: dict[str, Any], artist: str) -> dict[str, Any]:
+    """Return keywords of one of matplotlib's artists by their full names: "linewidth" for "lw"."""
+    from importlib import import_module
+
+    from matplotlib.cbook import normalize_kwargs
+
+    module, _, name = artist.partition(".")
+    normal: dict[str, Any] = normalize_kwargs(kwargs, getattr(import_module(f"matplotlib.{module}"), name))
+    return normal
+
+
 def make_panels(
     plt: Any, ax: Any, n_panels: int, n_columns: int, size: tuple[float, float]
 ) -> tuple[Any, Array]:

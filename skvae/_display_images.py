@@ -18,6 +18,7 @@ from ._display import (
 )
 from ._mosaic import as_images, centres, draw_mosaic, find_image_shape, limits
 from ._typing import Array, RandomState, Rows
+from ._values import check_count
 
 __all__ = ["ManifoldDisplay", "ReconstructionDisplay", "SampleDisplay"]
 
@@ -146,6 +147,7 @@ class ReconstructionDisplay:
         -------
         self : ReconstructionDisplay
         """
+        check_count(n_columns, "n_columns")
         n_columns = min(n_columns, len(self.images))
         n_pairs = math.ceil(len(self.images) / n_columns)
         low, high = limits(self.images)
@@ -281,7 +283,8 @@ class SampleDisplay:
         ax : matplotlib Axes, default=None
             None makes a new figure.
         n_columns : int, default=None
-            Images side by side. None goes by `row_names`, or makes a square.
+            Images side by side. None goes by `row_names`, which other numbers of rows leave out, or
+            makes a square.
         **kwargs : dict
             Passed on to `matplotlib.axes.Axes.imshow`. `cmap` is "gray_r" for images of one
             channel; `vmin` and `vmax` span all but the outer 2 % of the values.
@@ -290,10 +293,14 @@ class SampleDisplay:
         -------
         self : SampleDisplay
         """
+        if n_columns is not None:
+            check_count(n_columns, "n_columns")
+        n, names = len(self.images), None if self.row_names is None else list(self.row_names)
         if n_columns is None:
-            n = len(self.images)
-            n_columns = math.ceil(n / len(self.row_names) if self.row_names else math.sqrt(n))
-        draw_mosaic(self, ax, list(self.images), n_columns, self.row_names, **kwargs)
+            n_columns = math.ceil(n / len(names) if names else math.sqrt(n))
+        elif names and math.ceil(n / n_columns) != len(names):
+            names = None  # of other rows
+        draw_mosaic(self, ax, list(self.images), n_columns, names, **kwargs)
         return self
 
 

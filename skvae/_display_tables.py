@@ -8,6 +8,7 @@ import numpy as np
 from ._display import draw_rows, find_vae, import_pyplot, make_panels
 from ._statistics import Marginal, associations, marginal, pair_columns
 from ._typing import Array, RandomState, Table
+from ._values import check_count
 
 __all__ = ["CorrelationDisplay", "MarginalsDisplay"]
 
@@ -146,6 +147,7 @@ class MarginalsDisplay:
         plt = import_pyplot(f"{type(self).__name__}.plot")
         real_kw = {"label": "real", "color": REAL} | (real_kw or {})
         synthetic_kw = {"label": "synthetic", "color": SYNTHETIC} | (synthetic_kw or {})
+        check_count(n_columns, "n_columns")
         self.ax_, self.axes_ = make_panels(plt, ax, len(self.marginals), n_columns, (3.2, 2.4))
         for panel, shown in zip(self.axes_.ravel(), self.marginals, strict=True):
             (_draw_levels if shown.edges is None else _draw_bins)(panel, shown, real_kw, synthetic_kw)
@@ -345,10 +347,16 @@ def _draw_levels(ax: Any, shown: Any, real_kw: dict[str, Any], synthetic_kw: dic
 
 
 def _title(shown: Marginal) -> str:
+    name = _literal(shown.name)
     if not any(shown.missing):
-        return shown.name
-    return f"{shown.name} (missing: {shown.missing[0]:.0%}, {shown.missing[1]:.0%})"
+        return name
+    return f"{name} (missing: {shown.missing[0]:.0%}, {shown.missing[1]:.0%})"
 
 
 def _shorten(name: str, length: int = 18) -> str:
-    return name if len(name) <= length else name[: length - 1] + "…"
+    return _literal(name if len(name) <= length else name[: length - 1] + "…")
+
+
+def _literal(text: str) -> str:
+    """Return text that matplotlib does not take for mathematics."""
+    return text.replace("$", r"\$")

@@ -42,6 +42,7 @@ STRUCTURE = (  # what a fit that goes on cannot change
     "conditional",
 )
 ACTIVE = 0.01  # variance over rows of the posterior mean of a component in use
+LOWEST_TEMPERATURE = 0.01  # a standard deviation ten times as wide
 FAST = 0.1  # share of its whole fall by which a loss that is not done falls near the peak of the rate
 ORDER_ROWS = 10_000  # about so many rows tell the order of the components
 
@@ -273,6 +274,7 @@ def take_over(vae: Any, model: VAE, rows: AnyRows) -> None:
     """Keep a trained model in the type of the data, and find the order of its components."""
     exact = vae.module_.likelihood
     vae.module_ = model.to(torch_dtype(vae._dtype)).eval()
+    vae.module_.temperature = max(LOWEST_TEMPERATURE, vae.objective_.temperature(vae.beta))
     for buffer, source in zip(model.likelihood.buffers(), exact.buffers(), strict=True):
         buffer.copy_(source)
     some = rows.some(ORDER_ROWS)

@@ -1,5 +1,6 @@
 """Missing cells of arrays and tables of any library: find them, fill them, leave all others alone."""
 
+import re
 from importlib import import_module
 from numbers import Number
 from typing import Any, SupportsIndex
@@ -8,7 +9,10 @@ import numpy as np
 
 from ._series import Series, library_of, read_series
 from ._typing import Array, Table
-from ._values import family, is_missing, round_whole
+from ._values import TRUE_FROM, family, is_missing, round_whole
+
+NARROW_FLOATS = {"float32": "f4", "float": "f4", "float16": "f2", "halffloat": "f2"}
+NARROW_FLOAT = re.compile(r"(float32|float(?=\[)|float16|halffloat)(?:\[pyarrow\])?", re.IGNORECASE)
 
 __all__ = ["append_flags", "dig", "find_holes", "put", "split_columns", "take_columns"]
 
@@ -45,11 +49,20 @@ def _find_mark(series: Series, mark: Any) -> Array:
             f"missing_values={mark!r}. Set missing_values=numpy.nan, and the marked cells to it."
         )
     if isinstance(mark, Number) and series.kind == "number":
-        return series.numbers() == mark
+        return series.numbers() == _as_held(mark, series.data.dtype)
     if series.kind == "level":
         kind = family(type(mark))  # True is no 1
         return np.array([family(type(value)) is kind and value == mark for value in series.tolist()], bool)
     return np.zeros(len(series.data), dtype=bool)
+
+
+def _as_held(mark: Any, dtype: Any) -> Any:
+    """Return a number as a column of a narrower type of floats holds it."""
+    found = NARROW_FLOAT.fullmatch(str(dtype))
+    if not found:
+        return mark
+    with np.errstate(over="ignore"):
+        return float(np.dtype(NARROW_FLOATS[found[1].lower()]).type(mark))
 
 
 def dig(X: Table, holes: Array) -> Table:
@@ -117,6 +130,8 @@ def _fill_pandas(series: Any, hole: Array, values: Any) -> Any:
     if isinstance(dtype, pandas.CategoricalDtype):
         new = [level for level in values.unique() if level not in dtype.categories]
         series = series.cat.add_categories(new) if new else series
+    elif _holds_truth(series) and values.dtype.kind == "f":  # of a likelihood of numbers
+        values = values >= TRUE_FROM
     elif pandas.api.types.is_integer_dtype(dtype):
         values = pandas.Series(round_whole(values.to_numpy(dtype=float), dtype))
     series = series.copy()
@@ -124,11 +139,21 @@ def _fill_pandas(series: Any, hole: Array, values: Any) -> Any:
     return series
 
 
+def _holds_truth(series: Any) -> bool:
+    """Whether a column of pandas holds truth values, by type or as objects."""
+    if series.dtype != object:
+        return bool(import_module("pandas").api.types.is_bool_dtype(series.dtype))
+    seen = series[~series.isna()]
+    return len(seen) > 0 and all(isinstance(value, (bool, np.bool_)) for value in seen)
+
+
 def _fill_polars(series: Any, hole: Array, values: Any) -> Any:
     polars, dtype = import_module("polars"), series.dtype
     if not isinstance(values, polars.Series):
         values = polars.Series(np.broadcast_to(values, len(series)))
-    if dtype.is_integer():
+    if dtype == polars.Boolean and values.dtype.is_float():
+        values = values >= TRUE_FROM
+    elif dtype.is_integer():
         values = polars.Series(round_whole(values.cast(float).fill_null(0.0).to_numpy(), dtype))
     elif isinstance(dtype, polars.Enum):
         drawn = values.cast(polars.String).filter(polars.Series(hole)).unique(maintain_order=True)

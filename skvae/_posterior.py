@@ -56,7 +56,9 @@ def log_mixture(
     """Return the log-density of draws from several posteriors and from the prior, all together."""
     n = n_there + sum(n for _, n in sources)
     parts = [q.component_log_prob(z).sum(-1) + math.log(m / n) for q, m in sources]
-    return torch.logsumexp(torch.stack((*parts, log_pz + math.log(n_there / n))), 0)
+    if n_there:
+        parts.append(log_pz + math.log(n_there / n))
+    return torch.logsumexp(torch.stack(parts), 0) if len(parts) > 1 else parts[0]
 
 
 def moments(z: torch.Tensor, weight: torch.Tensor, start: Posterior) -> Posterior:

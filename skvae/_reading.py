@@ -54,6 +54,12 @@ def read_rows(vae: Any, X: Any) -> Array:
     return X
 
 
+def find_unknown(vae: Any, X: Any, rows: Array) -> Array:
+    """Return whether cells of X hold levels that fit has not seen, which `read_rows` leaves out."""
+    table = vae._container
+    return table.unknown(X, rows) if isinstance(table, Table) else np.zeros(rows.shape, dtype=bool)
+
+
 def read_levels(vae: Any, X: Array) -> list[int]:
     """Return for each column of a matrix of rows the number of its levels, 0 for numbers."""
     if isinstance(vae.likelihood_, Categorical):

@@ -54,7 +54,7 @@ def read_column(column: Any) -> Array:
 
     Moments are days since 1970, durations days.
     """
-    if _is_time(column.dtype):
+    if is_time(column.dtype):
         return _read_days(column)
     if hasattr(column.dtype, "is_numeric"):  # polars
         numeric = column.dtype.is_numeric() or str(column.dtype) == "Boolean"
@@ -67,13 +67,22 @@ def read_column(column: Any) -> Array:
             values = column.tolist()
             numeric = numeric or all(_is_missing(v) or isinstance(v, Real) for v in values)
             values = [np.nan if _is_missing(v) else v for v in values] if numeric else values
+        if not numeric and are_truths(values):  # without a hole they would be booleans
+            numeric, values = True, [np.nan if _is_missing(v) else float(v) for v in values]
     if numeric:
         values = np.asarray(values, dtype=np.float64)
         return np.where(np.isfinite(values), values, np.nan)
     return as_levels(values)
 
 
-def _is_time(dtype: Any) -> bool:
+def are_truths(values: Iterable[Any]) -> bool:
+    """Whether all values that are there are booleans."""
+    seen = [isinstance(v, (bool, np.bool_)) for v in values if not _is_missing(v)]
+    return len(seen) > 0 and all(seen)
+
+
+def is_time(dtype: Any) -> bool:
+    """Whether a type is one of dates, times or durations."""
     if hasattr(dtype, "is_temporal"):  # polars
         return dtype.is_temporal()
     return getattr(dtype, "kind", "O") in "mM"

@@ -9,6 +9,7 @@ import numpy as np
 from ._typing import Array
 
 MAX_FLOAT = float(np.finfo(np.float64).max)
+TRUE_FROM = 0.5  # numbers from here on are nearer to True than to False
 EXACT_WHOLE = 2**53  # floats hold all whole numbers up to here
 WHOLE_TYPE = re.compile(r"(u?)int(\d+)", re.IGNORECASE)  # of any library
 

@@ -42,7 +42,10 @@ def is_table(X: Any) -> Any:
 
 
 def make_plain(X: Any) -> Any:
-    """Return a pandas table of numbers as scikit-learn takes it: no sparse columns, no NA among objects."""
+    """Return numbers as scikit-learn takes them: no NA among objects, no sparse columns in pandas tables."""
+    if isinstance(X, np.ndarray) and X.dtype == object:
+        missing = np.array([is_missing(value) for value in X.flat], dtype=bool)
+        return np.where(missing.reshape(X.shape), np.nan, X)
     if library_of(X) != "pandas":
         return X
     odd = {}
@@ -261,16 +264,23 @@ class Table:
             raise ValueError(problem) from error
         return float(column.encode(read_series(series, column.name))[0])
 
+    def unknown(self, X: Any, matrix: Any) -> Any:
+        """Return whether a cell of X has a value that its row in the matrix lacks: a level never seen."""
+        held = [
+            ~series.missing & (not column.empty)
+            for column, series in zip(self.columns, _read(X), strict=True)
+        ]
+        return np.isnan(matrix) & np.stack(held, 1)
+
     def refuse_unknown(self, X: Any, matrix: Any) -> None:
-        """Raise if a cell of X has a value that its row in the matrix lacks: a level never seen."""
-        for j, (column, series) in enumerate(zip(self.columns, _read(X), strict=True)):
-            unknown = np.flatnonzero(np.isnan(matrix[:, j]) & ~series.missing)
-            if unknown.size and not column.empty:
-                value = series.tolist()[unknown[0]]
-                raise ValueError(
-                    f"Got {value!r} in column {column.name!r}, a level that fit has not "
-                    f"seen; expected one of {list(column.levels[:SHOWN])!r}, or a missing cell."
-                )
+        """Raise if a cell has a level never seen."""
+        rows, places = np.nonzero(self.unknown(X, matrix))
+        if len(places):
+            j, series = places[0], _read(X)[places[0]]
+            raise ValueError(
+                f"Got {series.tolist()[rows[0]]!r} in column {series.name!r}, a level that fit has not "
+                f"seen; expected one of {list(self.columns[j].levels[:SHOWN])!r}, or a missing cell."
+            )
 
     def settle(self, values: Any) -> Any:
         """Return drawn rows as ones that the types of the columns have room for."""

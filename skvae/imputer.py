@@ -29,7 +29,7 @@ from ._series import read_series
 from ._typing import Array, RandomState, Rows, Table
 from ._validation import refuse_classes, resolve_estimator
 from ._values import is_missing
-from .columns import is_frame, is_table
+from .columns import is_frame, is_table, make_plain
 from .likelihoods import Mixed
 from .objectives import IWAE
 from .transformer import VAETransformer
@@ -181,7 +181,7 @@ class VAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             with nested_fit(self, estimator, {"X": X, "y": None}), warnings.catch_warnings():
                 if given is None:  # few epochs are meant
                     warnings.filterwarnings("ignore", "The loss was still falling", ConvergenceWarning)
-                estimator.fit(self._select(X, holes, known))
+                estimator.fit(self._dig(X, holes))
         self.estimator_, self._is_known, self._n_rows = estimator, known, len(X)
         self.indicator_ = None
         if self.add_indicator:
@@ -203,16 +203,16 @@ class VAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         rows, holes = self._check(X, reset=False)
-        values: list[Any] = [0.0] * rows.shape[1]  # of columns that the model does not know
+        values: list[Any] = [0.0] * rows.shape[1]
         if holes[:, self._is_known].any():
             filled = self.estimator_.impute(
-                self._select(rows, holes, self._is_known),
+                self._dig(rows, holes),
                 draw=self.sample_posterior,
                 n_draws=self._choose_draws(),
                 random_state=self.random_state_,
             )
-            for place, column in zip(np.flatnonzero(self._is_known), split_columns(filled), strict=True):
-                values[place] = column
+            columns = split_columns(filled)
+            values = [column if known else 0.0 for known, column in zip(self._is_known, columns, strict=True)]
         return self._put_together(rows, holes, values)
 
     def _put_together(self, X: Any, holes: Array, values: list[Any]) -> Table:
@@ -225,7 +225,7 @@ class VAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             warnings.warn(
                 f"Skipping features without any observed values: {self._names(~self._is_known)!r}. At least "
                 "one is needed to learn from, or keep_empty_features=True.",
-                stacklevel=3,
+                stacklevel=4,  # past the wrapper of set_output
             )
         values = [values[place] for place in places]
         result = put(take_columns(X, places), filled[:, places], values)
@@ -278,6 +278,7 @@ class VAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
                 raise ValueError(f"Got X of shape {X.shape}; a minimum of 1 row and column is required.")
         else:
             finite = "allow-nan" if is_missing(self.missing_values) else True
+            X = make_plain(X)
             X = validate_data(self, X, reset=reset, dtype=[np.float64, np.float32], ensure_all_finite=finite)
         return X, find_holes(X, self.missing_values)
 
@@ -289,10 +290,8 @@ class VAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             least, most, total = MIXED_DRAWS
         return int(np.clip(total // self._n_rows, least, most))
 
-    def _select(self, X: Any, holes: Array, known: Array) -> Any:
-        """Return the columns that the model knows, its missing cells empty."""
-        places = np.flatnonzero(known)
-        X, holes = (X, holes) if known.all() else (take_columns(X, places), holes[:, places])
+    def _dig(self, X: Any, holes: Array) -> Any:
+        """Return X with missing cells that are empty, as the model knows no other mark."""
         return X if is_missing(self.missing_values) else dig(X, holes)
 
 

@@ -4,7 +4,7 @@ import copy
 import math
 from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +22,7 @@ __all__ = ["VAE", "Posterior", "Terms", "posterior_of"]
 
 Map: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
 
+MOST_STEPS = 3.0  # that the prior moves a posterior by, of the width of p(z given x)
 MAX_LOG_STD = 8.0  # posterior standard deviations stay within e^-8 ... e^8
 
 
@@ -142,6 +143,17 @@ def _mean(values: torch.Tensor) -> torch.Tensor:
     return values.squeeze(0) if len(values) == 1 else values.mean(0)
 
 
+def _log_mean(log_weights: torch.Tensor, log_share: torch.Tensor) -> torch.Tensor:
+    """Return the logarithm of the mean weight, less what goes with shares whose mean should be 1."""
+    most = log_weights.amax(0)
+    most = torch.where(torch.isinf(most), 0.0, most)  # of a row that has probability 0
+    weight, excess = torch.exp(log_weights - most), torch.exp(log_share) - 1
+    mean, scatter = weight.mean(0), excess - excess.mean(0)
+    slope = (scatter * weight).sum(0) / scatter.square().sum(0).clamp(min=torch.finfo(mean.dtype).tiny)
+    better = mean - slope * excess.mean(0)
+    return most + torch.log(torch.maximum(torch.minimum(better, 2 * mean), mean / 2))
+
+
 def _shares(x: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
     """Return the share of each row of x, shape (B, 1)."""
     return torch.full_like(x[:, :1], 1 / len(x)) if weight is None else (weight / weight.sum())[:, None]
@@ -169,10 +181,13 @@ class VAE(nn.Module):
         Lower precision that the networks' products are computed in; all densities are not.
     is_single : bool
         Whether networks and prior are in float32 whatever the rows are in; see `in_single`.
+    temperature : float
+        Of what q was trained for: it is near p(x given z)^(1 / temperature) p(z), see `near`.
     """
 
     autocast: torch.dtype | None = None
     is_single = False
+    temperature = 1.0
 
     def __init__(
         self,
@@ -194,6 +209,29 @@ class VAE(nn.Module):
         features = self.likelihood.features(x, complete)
         features = corrupt(features) if corrupt else features
         return posterior_of(lambda x: self._through(self.encoder, x), features)
+
+    def near(self, x: torch.Tensor, complete: bool = False, y: torch.Tensor | None = None) -> Posterior:
+        """Return a normal density near p(z given x), for draws that are then weighted.
+
+        It is q(z given x) if that was trained to be so. With a weight of the KL term below 1 q is
+        near p(x given z)^(1 / T) p(z), T being the `temperature`, and so narrow that its draws miss
+        most of p(z given x). That is then near q^T p(z)^(1 - T), which is normal once log p(z) is
+        taken for a parabola around the mean of q, through points as far apart as p(z given x) is wide.
+        """
+        q, t = self.encode(x, complete), self.temperature
+        if t >= 1:
+            return q
+        step = q.std / math.sqrt(t)
+        apart = torch.diag_embed(step).transpose(0, 1)  # (K, B, K)
+        ahead, behind, here = (
+            self.prior.log_prob(q.mean + move, y).T for move in (apart, -apart, torch.zeros_like(apart[:1]))
+        )
+        curvature = ((2 * here - ahead - behind) / step.square()).clamp(min=0)
+        precision = t / q.std.square() + (1 - t) * torch.minimum(curvature, q.std.pow(-2))
+        shift = (1 - t) * (ahead - behind) / (2 * step * precision)
+        furthest = MOST_STEPS * step
+        shift = torch.maximum(torch.minimum(shift, furthest), -furthest)
+        return Posterior(q.mean + shift, -0.5 * torch.log(precision))
 
     def decode(self, z: torch.Tensor) -> torch.Tensor:
         """Return E[x given z] in the units of the data, shape (B, n_features)."""
@@ -342,7 +380,7 @@ class VAE(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Draw z near p(z given the seen cells) and decode it.
 
-        Half comes from q(z given the seen cells) and half from the prior, so that no part of the
+        Half comes from what is `near` by the encoder and half from the prior, so that no part of the
         posterior is out of reach; what z is drawn from is the density of both together, as in Owen
         and Zhou (2000), doi:10.1080/01621459.2000.10473909. With `search` only the first half of the
         draws is made so, and the others come from a normal density with its weighted moments: Cornuet,
@@ -356,7 +394,7 @@ class VAE(nn.Module):
         log_ratio : Tensor of shape (n_particles, B)
             Log-density of z in the prior over that in what it was drawn from.
         """
-        near = self.encode(x)
+        near = self.near(x, y=y)
         n_rows = 1 if shared else len(x)
         n_second = n_particles // 2 if search else 0
         n_there = (n_particles - n_second) // 2
@@ -365,36 +403,52 @@ class VAE(nn.Module):
         classes = None if y is None else y.repeat(n_there)
         there = self.prior.sample(n_there * n_rows, generator, classes).unflatten(0, (n_there, n_rows))
 
-        def take(*parts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-            outputs = [self._through(self.decoder, z.flatten(0, 1)).unflatten(0, z.shape[:2]) for z in parts]
-            z, output = (torch.cat([p.expand(-1, len(x), -1) for p in part]) for part in (parts, outputs))
-            return z, output, self.prior.log_prob(z, y)
-
-        z, output, log_pz = take(near.rsample(noise[:n_first]), there.to(near.mean))
+        z, output, log_pz = self._take([near.rsample(noise[:n_first]), there.to(near.mean)], len(x), y)
         sources = [(near, n_first)]
         log_ratio = log_pz - log_mixture(z, log_pz, sources, n_there)
         if not search:
             return output, log_ratio
         log_weight = self.likelihood.row_log_prob(x, output) + log_ratio
         nearer = moments(z, torch.softmax(log_weight, 0).to(z), near)
-        parts = take(nearer.rsample(noise[n_first:]))
+        parts = self._take([nearer.rsample(noise[n_first:])], len(x), y)
         z, output, log_pz = (torch.cat(pair) for pair in zip((z, output, log_pz), parts, strict=True))
         sources.append((nearer, n_second))
         return output, log_pz - log_mixture(z, log_pz, sources, n_there)
 
     def log_marginal(
-        self, x: torch.Tensor, noise: torch.Tensor, complete: bool = False, y: torch.Tensor | None = None
+        self,
+        x: torch.Tensor,
+        noise: torch.Tensor,
+        there: torch.Tensor | None = None,
+        complete: bool = False,
+        y: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Estimate log p(x), or log p(x given y), in nats by importance sampling from q, shape (B,).
+        """Estimate log p(x), or log p(x given y), in nats by importance sampling, shape (B,).
 
-        Burda, Grosse and Salakhutdinov (2016), arXiv:1509.00519, equation 8: a lower bound in
-        expectation, which rises toward log p(x) with the number of draws.
+        Draws of z come from what is `near` by the encoder and from the prior, as the encoder may know little
+        of rows with holes, and are weighted by the density of both together, whose parts are
+        control variates: Owen and Zhou (2000), doi:10.1080/01621459.2000.10473909. In expectation a
+        lower bound, which rises toward log p(x) with the number of draws: Burda, Grosse and
+        Salakhutdinov (2016), arXiv:1509.00519, equation 8.
+
+        Parameters
+        ----------
+        x : Tensor of shape (B, n_features)
+        noise : Tensor of shape (n_near, B or 1, K)
+        there : Tensor of shape (n_there, B or 1, K) or None, default=None
+            Draws from the prior of any class.
+        complete : bool, default=False
+        y : Tensor of int, shape (B,), or None
         """
-        log_weights = self.terms(x, noise, complete, y=y).log_weights
-        return torch.logsumexp(log_weights, 0) - math.log(len(log_weights))
+        return _log_mean(*self._weigh(x, noise, there, complete, y)[1:])
 
     def log_cells(
-        self, x: torch.Tensor, noise: torch.Tensor, complete: bool = False, y: torch.Tensor | None = None
+        self,
+        x: torch.Tensor,
+        noise: torch.Tensor,
+        there: torch.Tensor | None = None,
+        complete: bool = False,
+        y: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Divide `log_marginal` into what each cell and the latent give, shape (B, n_features + 1).
 
@@ -402,9 +456,27 @@ class VAE(nn.Module):
         which the importance-weighted draws of z stand. The first term is one of cells, 0 where one
         is missing; the last column is the second, so a row sums to its `log_marginal`.
         """
-        terms = self.terms(x, noise, complete, y=y)
-        log_weights = terms.log_weights
-        log_px = torch.logsumexp(log_weights, 0) - math.log(len(log_weights))
-        cells = self.likelihood.log_prob(x, terms.output, complete)
+        output, log_weights, log_share = self._weigh(x, noise, there, complete, y)
+        log_px = _log_mean(log_weights, log_share)
+        cells = self.likelihood.log_prob(x, output, complete)
         cells = (torch.softmax(log_weights, 0).unsqueeze(-1) * cells).sum(0)
         return torch.cat((cells, (log_px - cells.sum(-1)).unsqueeze(-1)), -1)
+
+    def _weigh(self, x: Any, noise: Any, there: Any, complete: bool, y: Any) -> Any:
+        """Return the decoder's output for draws of z, and as `log_marginal` has them their weights.
+
+        Last is the log-density of what is near over that of both sources together.
+        """
+        near = self.near(x, complete, y)
+        parts = [near.rsample(noise)] if there is None else [near.rsample(noise), there]
+        z, output, log_pz = self._take(parts, len(x), y)
+        log_any = log_pz if y is None or there is None else self.prior.log_prob(z)
+        log_source = log_mixture(z, log_any, [(near, len(noise))], len(z) - len(noise))
+        log_weights = self.likelihood.row_log_prob(x, output, complete) + log_pz - log_source
+        return output, log_weights, near.component_log_prob(z).sum(-1) - log_source
+
+    def _take(self, parts: Any, n_rows: int, y: Any) -> Any:
+        """Return draws of z that several sources gave, what they decode to, and their log p(z)."""
+        outputs = [self._through(self.decoder, z.flatten(0, 1)).unflatten(0, z.shape[:2]) for z in parts]
+        z, output = (torch.cat([p.expand(-1, n_rows, -1) for p in part]) for part in (parts, outputs))
+        return z, output, self.prior.log_prob(z, y)

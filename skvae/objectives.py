@@ -40,6 +40,22 @@ class Objective(BaseEstimator, ABC):
             What the user gave as `beta`.
         """
 
+    def temperature(self, beta: float) -> float:
+        """Return T if q(z given x) is trained to be near p(x given z)^(1 / T) p(z); by default 1.
+
+        Scores draw z from a q that is widened by it. That costs precision alone where T is not right.
+
+        Parameters
+        ----------
+        beta : float
+            What the user gave as `beta`.
+
+        Returns
+        -------
+        temperature : float
+        """
+        return 1.0
+
     @abstractmethod
     def __call__(self, terms: Any, beta: float) -> torch.Tensor:
         """Return the objective of each row in nats, shape (B,).
@@ -87,6 +103,10 @@ class ELBO(Objective):
         """Ask for at least one draw and no negative free bits."""
         check_count(self.n_draws, "n_draws")
         _check_from_zero(free_bits=self.free_bits)
+
+    def temperature(self, beta: float) -> float:
+        """Return the weight of the KL term."""
+        return beta
 
     def __call__(self, terms: Any, beta: float) -> torch.Tensor:
         """Return reconstruction - beta * kl."""
@@ -243,6 +263,10 @@ class MMD(Objective):
         if self.alpha == 1:
             _refuse_beta(self, beta)
 
+    def temperature(self, beta: float) -> float:
+        """Return the weight of the KL term."""
+        return beta * (1 - self.alpha)
+
     def __call__(self, terms: Any, beta: float) -> torch.Tensor:
         """Return reconstruction - beta * (1 - alpha) * kl - (alpha + strength - 1) * discrepancy."""
         value: torch.Tensor = terms.reconstruction
@@ -297,6 +321,10 @@ class DIP(Objective):
         if self.kind not in ("i", "ii"):
             raise ValueError(f"Got kind={self.kind!r}; expected 'i' or 'ii'.")
         _check_from_zero(off_diagonal=self.off_diagonal, diagonal=self.diagonal)
+
+    def temperature(self, beta: float) -> float:
+        """Return the weight of the KL term."""
+        return beta
 
     def __call__(self, terms: Any, beta: float) -> torch.Tensor:
         """Return reconstruction - beta * kl - penalty of the batch."""

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._compat import CallbackSupportMixin, Interval, StrOptions, fit_context, nested_fit, with_callbacks
 from ._marginals import Marginal, learn_marginals, log_marginals
-from ._reading import read_levels, read_rows
+from ._reading import find_unknown, read_levels, read_rows
 from ._typing import Array, RandomState, Rows
 from ._validation import refuse_classes, resolve_estimator
 from .columns import is_table
@@ -223,7 +223,7 @@ class VAEOutlierDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
         scores: Array = self.estimator_.score_cells(X, self.n_draws)
         if self._marginals:
             scores = (1 - self._share) * scores
-            scores[:, :-1] += self._share * log_columns(self.estimator_, X, self._marginals)
+            scores[:, :-1] += log_columns(self.estimator_, X, self._marginals, self._share)
         return -scores
 
     def __sklearn_tags__(self) -> Any:
@@ -241,7 +241,7 @@ class VAEOutlierDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
         scores: Array = estimator.score_samples(X, self.n_draws).astype(np.float64)
         if marginals:
             scores *= 1 - share
-            scores += share * log_columns(estimator, X, marginals).sum(axis=1)
+            scores += log_columns(estimator, X, marginals, share).sum(axis=1)
         return scores
 
     def _threshold(self, scores: Array) -> float:
@@ -270,9 +270,17 @@ def learn_columns(estimator: Any, X: Rows) -> list[Marginal]:
     return learn_marginals(rows, read_levels(vae, rows))
 
 
-def log_columns(estimator: Any, X: Rows, marginals: list[Marginal]) -> Array:
-    """Return log p of each cell by itself, shape (n_samples, n_features)."""
-    return log_marginals(marginals, read_rows(_model_of(estimator), X))
+def log_columns(estimator: Any, X: Rows, marginals: list[Marginal], share: float) -> Array:
+    """Return what columns by themselves give to the scores of cells, shape (n_samples, n_features).
+
+    That is a share of log p, and all of it where a level is one that the model has not seen, and leaves out.
+    """
+    vae = _model_of(estimator)
+    rows = read_rows(vae, X)
+    scores = share * log_marginals(marginals, rows)
+    unknown = find_unknown(vae, X, rows)
+    scores[unknown] = [marginals[place].log_share[-1] for place in np.nonzero(unknown)[1]]
+    return scores
 
 
 def _model_of(estimator: Any) -> Any:

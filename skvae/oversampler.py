@@ -14,6 +14,7 @@ from ._compat import CallbackSupportMixin, nested_fit, with_callbacks
 from ._series import library_of
 from ._typing import Array, RandomState, Table
 from ._validation import resolve_estimator
+from ._values import TRUE_FROM
 from .transformer import VAETransformer
 
 try:
@@ -219,6 +220,7 @@ def append_rows(X: Any, new: Any) -> Any:
             f"Got X of {container.kind} with an estimator that was fitted on one of {Container(new).kind}; "
             "expected the same library. Convert X."
         )
+    new = settle_truth(X, new)
     if container.kind == "pandas":
         import pandas
 
@@ -228,8 +230,23 @@ def append_rows(X: Any, new: Any) -> Any:
     return polars.concat((X, new.cast(X.schema)))
 
 
+def settle_truth(X: Any, new: Any) -> Any:
+    """Return new rows with truth values where X has them and a likelihood of numbers drew numbers."""
+    types = [str(dtype).lower() for dtype in (*X.dtypes, *new.dtypes)]
+    pairs = zip(types[: X.shape[1]], types[X.shape[1] :], strict=True)
+    places = [i for i, (old, drawn) in enumerate(pairs) if old[:4] == "bool" and drawn[:5] == "float"]
+    if not hasattr(new, "isetitem"):
+        return new.with_columns(new[:, i] >= TRUE_FROM for i in places)
+    new = new.copy()
+    for i in places:
+        new.isetitem(i, new.iloc[:, i] >= TRUE_FROM)
+    return new
+
+
 def round_to(values: Array, dtype: np.dtype[Any]) -> Array:
     """Return numbers in another dtype; whole ones are rounded and stay in its range."""
+    if dtype.kind == "b":
+        return values >= TRUE_FROM
     if dtype.kind in "iu":
         limits = np.iinfo(dtype)
         values = np.clip(np.rint(values), limits.min, limits.max)

@@ -22,10 +22,11 @@ from ._display import (
     information_of,
     make_panels,
     name_component,
+    normal_names,
 )
 from ._display_images import ManifoldDisplay, ReconstructionDisplay, SampleDisplay
 from ._display_tables import CorrelationDisplay, MarginalsDisplay
-from ._statistics import read_column
+from ._statistics import are_truths, is_time, read_column
 
 __all__ = [
     "CorrelationDisplay",
@@ -140,6 +141,7 @@ class LossCurveDisplay:
             raise ValueError(
                 f"Got terms={terms!r}; expected some of {[t for t in TERMS if t in self.history]!r}."
             )
+        kwargs = normal_names(kwargs, "lines.Line2D")
         self.ax_, self.axes_ = make_panels(plt, ax, len(terms), len(terms), (3.6, 3.0))
         self.lines_: list[Any] = []
         for panel, term in zip(self.axes_.ravel(), terms, strict=True):
@@ -333,7 +335,8 @@ class LatentDisplay:
         self.legend_: Any = None
         self.colorbar_: Any = None
         n = len(self.points)
-        self._style = {"s": float(np.clip(30_000 / n, 4, 30)), "alpha": 0.8, "linewidths": 0} | kwargs
+        kwargs = normal_names(kwargs, "collections.PathCollection")
+        self._style = {"s": float(np.clip(30_000 / n, 4, 30)), "alpha": 0.8, "linewidth": 0} | kwargs
         values, names = (None, None) if self.y is None else read_target(self.y)
         if values is None:
             self._draw_points(slice(None), color=COLOURS[0])
@@ -365,7 +368,9 @@ class LatentDisplay:
             loc="upper left", bbox_to_anchor=(1, 1), ncols=math.ceil(len(names) / 20), frameon=False
         )
         for handle in self.legend_.legend_handles:
-            handle.set(sizes=[36], alpha=1)  # to be told apart even if the points are tiny
+            handle.set(sizes=[36])  # to be told apart even if the points are tiny
+            if not np.ndim(handle.get_alpha()):
+                handle.set(alpha=1)
 
     def _draw_points(self, rows: Any, **style: Any) -> None:
         """Draw some points, and under them the ellipses of one standard deviation."""
@@ -376,10 +381,9 @@ class LatentDisplay:
                 for key, value in style.items()
                 if key not in ("color", "c", "cmap", "plotnonfinite")
             }
-        style |= self._style
-        own: Any = style.get("c")
-        if np.ndim(own) and len(own) == len(self.points):
-            style["c"] = np.asarray(own)[rows]
+        n = len(self.points)
+        for key, own in self._style.items():  # one for each point, or one for all
+            style[key] = np.asarray(own)[rows] if np.ndim(own) and len(own) == n else own
         scatter = self.ax_.scatter(*points.T, **style)
         self.scatters_.append(scatter)
         if self.covariances is None:
@@ -425,15 +429,21 @@ def read_target(y: Any) -> Any:
     y = y if hasattr(y, "dtype") else np.asarray(y)
     y = y.ravel() if isinstance(y, np.ndarray) else y
     column = read_column(y)
-    boolean = str(y.dtype).lower().startswith("bool")
+    boolean = are_truths(y)
     if column.dtype.kind == "f" and not boolean:
         seen = np.unique(column[~np.isnan(column)])
         if len(seen) > N_CLASSES or (seen != np.round(seen)).any():
             return column, None
     labels = column.tolist()
     missing = [v is None or (isinstance(v, Real) and math.isnan(v)) for v in labels]
-    levels = sorted({v for v, hole in zip(labels, missing, strict=True) if not hole})
+    levels: list[Any] = sorted({v for v, hole in zip(labels, missing, strict=True) if not hole})
     places = {level: k for k, level in enumerate(levels)}
     codes = np.array([len(levels) if hole else places[v] for v, hole in zip(labels, missing, strict=True)])
-    names = [str(bool(v)) if boolean else f"{v:g}" if isinstance(v, Real) else v for v in levels]
+    if boolean:
+        names = [str(bool(v)) for v in levels]
+    elif is_time(y.dtype):
+        is_duration = str(y.dtype).startswith(("timedelta", "duration", "Duration"))
+        names = [f"{v:g} d" if is_duration else str(np.datetime64(round(v), "D")) for v in levels]
+    else:
+        names = [v if isinstance(v, str) else str(int(v)) for v in levels]
     return codes, names + ["missing"] * any(missing)

@@ -27,6 +27,7 @@ from .priors import Prior
 __all__ = ["VAETransformer"]
 
 FAR = 1e15  # scales from the mean: beyond, squares in single precision soon overflow
+PRIOR_SHARE = 0.25  # of the draws of a score
 SAMPLES_AT_ONCE = 200  # of one row of what is given
 PARTICLES, LEAST_PARTICLES = 32, 200  # draws to choose from for each sample, and in all
 
@@ -612,13 +613,17 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
     ) -> Array:
         counts = getattr(self.module_.likelihood, "feature_kind", None) == "log1p"
         module = self._module(np.float64 if counts else X.dtype)  # terms of large counts cancel
-        noise = torch.randn(
-            (n_draws, 1, module.latent_dim), generator=make_generator(self._seed), dtype=torch.float64
-        ).to(self.device_, torch.float64 if counts else torch_dtype(X.dtype))
+        dtype = torch.float64 if counts else torch_dtype(X.dtype)
+        generator, n_there = make_generator(self._seed), int(PRIOR_SHARE * n_draws)
+        shape = (n_draws - n_there, 1, module.latent_dim)
+        noise = torch.randn(shape, generator=generator, dtype=torch.float64).to(self.device_, dtype)
+        there = None
+        if n_there:  # in double, as other numbers are drawn in single
+            there = self._module(np.float64).prior.sample(n_there, generator)[:, None].to(dtype)
 
         def of_rows(x: torch.Tensor, codes: Any = None) -> torch.Tensor:
-            standard, complete = _standardize(module, x.to(noise.dtype))
-            return density(module, standard, noise, complete, codes).to(x.dtype)
+            standard, complete = _standardize(module, x.to(dtype))
+            return density(module, standard, noise, there, complete, codes).to(x.dtype)
 
         return apply_to_rows(of_rows, X, module, n_draws, codes)
 

@@ -30,6 +30,7 @@ from sklearn.utils import estimator_checks, get_tags
 
 from skvae import VAEImputer, VAETransformer, load, save
 from skvae.imputer import default_estimator
+from skvae.networks import Conv
 
 tiny = partial(VAETransformer, 2, max_iter=4, hidden_layer_sizes=(8,))
 CONFIGURATIONS = {
@@ -671,6 +672,64 @@ def test_copies(copied, table, tmp_path):
         each.set_params(sample_posterior=True)
     np.testing.assert_array_equal(np.asarray(copy.transform(X)), np.asarray(imputer.transform(X)))
     clone(copy).fit(X)
+
+
+@pytest.mark.parametrize(
+    "as_table",
+    [
+        lambda M: pd.DataFrame(M),
+        lambda M: pd.DataFrame(M.astype("f2")),
+        lambda M: pd.DataFrame(M).astype("Float32"),
+        lambda M: pd.DataFrame(M).astype("float[pyarrow]"),
+        lambda M: pl.DataFrame(M),
+        lambda M: pl.DataFrame(M).cast(pl.Float16),
+    ],
+)
+def test_a_mark_is_found_as_a_narrow_type_holds_it(as_table):
+    M = np.random.default_rng(0).normal(size=(40, 2)).astype("f4")
+    M[::5, 0] = -99.9
+    filled = VAEImputer(tiny(), missing_values=-99.9, random_state=0).fit_transform(as_table(M))
+    assert np.asarray(filled, dtype=float).min() > -10
+
+
+def test_columns_of_levels_keep_their_places_beside_empty_ones():
+    rng = np.random.default_rng(0)
+    codes = np.where(np.arange(60) % 4, rng.integers(0, 3, 60), np.nan)
+    X = np.c_[np.full(60, np.nan), codes, rng.normal(size=60)]
+    for categorical in ([1], [False, True, False]):
+        imputer = VAEImputer(tiny(categorical_features=categorical), keep_empty_features=True, random_state=0)
+        filled = imputer.fit(X).transform(X)
+        assert set(filled[:, 1]) == {0.0, 1.0, 2.0}
+        assert (filled[:, 0] == 0).all()
+
+
+@pytest.mark.filterwarnings("ignore:Skipping features")
+def test_networks_that_need_all_columns_have_them(recwarn):
+    X = np.random.default_rng(0).random((30, 16))
+    X[:, 3], X[::2, 0] = np.nan, np.nan
+    conv = Conv((1, 4, 4), (4,))
+    assert VAEImputer(tiny(encoder=conv, decoder=conv), random_state=0).fit_transform(X).shape == (30, 15)
+
+
+@pytest.mark.parametrize("dtype", ["boolean", "bool[pyarrow]", object, "polars"])
+def test_truth_values_filled_by_a_likelihood_of_numbers(dtype):
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=120)
+    table = pl.DataFrame({"z": z, "b": [None if i % 3 == 0 else bool(v > 0) for i, v in enumerate(z)]})
+    if dtype != "polars":
+        table = table.to_pandas().astype({"b": dtype})
+    imputer = VAEImputer(VAETransformer(1, likelihood="gaussian", max_iter=200), random_state=0)
+    filled = imputer.fit_transform(table)["b"]
+    assert filled.dtype == table["b"].dtype
+    assert {type(value) for value in filled.to_list()} == {bool}
+    assert np.mean(np.array(filled.to_list()) == (z > 0)) > 0.9
+
+
+@pytest.mark.parametrize("mark", [pd.NA, np.nan])
+def test_na_among_the_objects_of_an_array(mark):
+    X = np.array([[1, pd.NA], [2, 3]] * 9, dtype=object)
+    filled = VAEImputer(tiny(), missing_values=mark, random_state=0).fit_transform(X)
+    assert np.isfinite(filled).all()
 
 
 # -- bad input -----------------------------------------------------------------------------------

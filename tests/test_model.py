@@ -37,18 +37,23 @@ def draws(n, n_rows=1, seed=0):
     return torch.randn((n, n_rows, K), generator=generator, dtype=torch.float64)
 
 
-def linear_gaussian(shift=0.0, log_factor=0.0):
-    """A VAE whose q is the posterior; `shift` moves its means, `log_factor` widens it."""
+def linear_gaussian(shift=0.0, log_factor=0.0, temperature=1.0):
+    """A VAE whose q is the posterior, or what a weight of the KL term of `temperature` makes of it.
+
+    `shift` moves its means, `log_factor` widens it.
+    """
+    precision = 1 + (PRECISION - 1) / temperature
     spec = Gaussian(min_sigma=1e-3)
     likelihood = spec.build(np.vstack([LOCATION - SCALE, LOCATION + SCALE]))
     model = VAE(nn.Linear(D, 2 * K), nn.Linear(K, D), likelihood, StandardNormal().build(K), K).double()
-    to_mean = (W / SIGMA[:, None] ** 2 / PRECISION).T
+    model.temperature = temperature
+    to_mean = (W / SIGMA[:, None] ** 2 / temperature / precision).T
     with torch.no_grad():
         likelihood.constants.copy_(torch.tensor(np.log(SIGMA - 1e-3)))
         model.decoder.weight.copy_(torch.tensor(W))
         model.decoder.bias.copy_(torch.tensor(BIAS))
         model.encoder.weight.copy_(torch.tensor(np.vstack([to_mean, np.zeros((K, D))])))
-        log_std = -0.5 * np.log(PRECISION) + log_factor
+        log_std = -0.5 * np.log(precision) + log_factor
         model.encoder.bias.copy_(torch.tensor(np.r_[shift - to_mean @ BIAS, log_std]))
     return model
 
@@ -75,6 +80,33 @@ def test_the_exact_posterior_gives_log_px_with_any_number_of_draws(n_draws):
     got = model.log_marginal(standardized(model, X), draws(n_draws, len(X)))
     assert got.shape == (len(X),)
     np.testing.assert_allclose(got.detach(), exact_log_px(X), rtol=1e-11)
+
+
+@pytest.mark.parametrize("temperature", [0.01, 0.1, 0.7])
+def test_a_posterior_that_is_too_narrow_is_widened_to_the_right_one(temperature):
+    model, X = linear_gaussian(temperature=temperature), rows()
+    x, right = standardized(model, X), linear_gaussian().near(standardized(model, X))
+    assert (model.encode(x).std < 0.99 * right.std).all()
+    torch.testing.assert_close(model.near(x).mean, right.mean, rtol=1e-6, atol=1e-8)
+    torch.testing.assert_close(model.near(x).std, right.std, rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(model.log_marginal(x, draws(2)).detach(), exact_log_px(X), rtol=1e-6)
+    model.temperature = 1.0
+    assert (np.abs(model.log_marginal(x, draws(2)).detach().numpy() - exact_log_px(X)) > 0.01).all()
+
+
+def test_draws_from_the_prior_cost_no_precision_and_find_rows_that_the_encoder_does_not_know():
+    model, X = linear_gaussian(), rows()
+    there = draws(300, seed=1)
+    exactly = model.log_marginal(standardized(model, X), draws(3), there[:3]).detach()
+    np.testing.assert_allclose(exactly, exact_log_px(X), rtol=1e-9)
+    X[:, :3] = np.nan
+    with torch.no_grad():
+        model.encoder.bias[:K] += 2.0  # and certain of it
+        model.encoder.bias[K:] -= 2.0
+    x = standardized(model, X)
+    found = model.log_marginal(x, draws(20), there).detach()
+    np.testing.assert_allclose(found, exact_log_px(X), atol=0.3)
+    assert (model.log_marginal(x, draws(320)).detach().numpy() < exact_log_px(X) - 0.3).all()
 
 
 def test_one_draw_is_the_sampled_bound():

@@ -565,3 +565,24 @@ def test_failed_fit_loses_nothing(X):
         detector.fit(np.full((5, 3), np.inf))
     assert pickle.dumps(detector) == before
     assert detector.fit(X[:, :2]).n_features_in_ == 2
+
+
+def test_a_level_never_seen_is_less_normal_than_a_rare_one():
+    rng = np.random.default_rng(0)
+    levels = rng.choice(["common", "rare"], 300, p=[0.97, 0.03])
+    detector = VAEOutlierDetector(random_state=0).fit(pd.DataFrame({"a": rng.normal(size=300), "c": levels}))
+    rows = pd.DataFrame({"a": [0.0] * 4, "c": ["new", "rare", "common", None]})
+    scores = detector.score_samples(rows)
+    assert scores[0] < scores[1] < scores[2]
+    assert scores[3] > scores[1]
+    explained = detector.explain(rows)
+    np.testing.assert_allclose(explained.sum(axis=1), -scores)
+    assert explained[0, 1] > 5
+
+
+def test_scores_of_the_default_are_densities():
+    table = pd.DataFrame({"c": np.where(np.arange(300) < 60, "y", "x"), "b": np.arange(300) % 2 > 0})
+    detector = VAEOutlierDetector(random_state=0, marginals=0, n_draws=2000).fit(table)
+    drawn = detector.estimator_.sample(20_000, random_state=1).value_counts(normalize=True)
+    scores = detector.score_samples(drawn.index.to_frame(index=False))
+    np.testing.assert_allclose(np.exp(scores), drawn, rtol=0.15)

@@ -466,6 +466,22 @@ def test_html_repr_links_to_the_docs():
     assert "reference/generated/skvae.VAEOverSampler.html" in VAEOverSampler()._repr_html_()
 
 
+@pytest.mark.parametrize("kind", ["array", "bool", "boolean", "bool[pyarrow]", "polars"])
+def test_truth_values_drawn_by_a_likelihood_of_numbers(kind):
+    rng = np.random.default_rng(0)
+    X, y = rng.random((80, 3)) < [0.1, 0.5, 0.9], np.arange(80) % 4 == 0
+    names = ["a", "b", "c"]
+    table = X if kind == "array" else pd.DataFrame(X, columns=names)
+    table = pl.DataFrame(X, schema=names) if kind == "polars" else table
+    table = table.astype(kind) if kind.startswith("bool") else table
+    vae = VAETransformer(1, likelihood="gaussian", max_iter=100)
+    new, _ = VAEOverSampler(vae, random_state=0).fit_resample(table, y)
+    share = np.asarray(new[80:], dtype=float).mean(axis=0)
+    assert (np.diff(share) > 0).all()
+    assert share[0] < 0.3
+    assert share[2] > 0.7
+
+
 # -- bad input ---------------------------------------------------------------------------------
 
 

@@ -298,6 +298,9 @@ def test_latents_without_a_model():
     [
         ([2, 1, 1], ["1", "2"]),
         ([1.0, 3.0, np.nan], ["1", "3", "missing"]),
+        ([1000002, 1000001, 1000001], ["1000001", "1000002"]),
+        ([True, None, False], ["False", "True", "missing"]),
+        (np.array(["2020-01-02", "2020-01-01", "2020-01-01"], "M8[D]"), ["2020-01-01", "2020-01-02"]),
         (["b", "a", "b"], ["a", "b"]),
         (["b", None, "b"], ["b", "missing"]),
         ([True, False, True], ["False", "True"]),
@@ -737,3 +740,41 @@ def test_html_links_to_the_docs(conditional):
     for name in fitted | set(conditional.get_params()):
         assert f"--doc-link-{name};" in html, f"the docstring has no entry {name}"
     assert len(html) < 100_000  # no weights, no long history
+
+
+def test_keywords_by_their_short_names_and_for_each_point(plane, digits):
+    X, y = digits
+    display = LatentDisplay.from_estimator(plane, X, y, lw=2, s=np.arange(len(X)), alpha=np.full(len(X), 0.5))
+    for k, scatter in enumerate(display.scatters_):
+        assert scatter.get_linewidth() == [2]
+        np.testing.assert_array_equal(scatter.get_sizes(), np.flatnonzero(y == k))
+    assert {line.get_color() for line in LossCurveDisplay.from_estimator(plane, c="r", ls=":").lines_} == {
+        "r"
+    }
+
+
+@pytest.mark.parametrize("n_columns", [0, 1.5])
+def test_columns_of_a_mosaic_are_counted(plane, digits, n_columns):
+    table = pd.DataFrame({"a": [1.0, 2.0]})
+    for draw in (
+        lambda: SampleDisplay.from_estimator(plane, n_columns=n_columns),
+        lambda: ReconstructionDisplay.from_estimator(plane, digits[0], n_columns=n_columns),
+        lambda: MarginalsDisplay.from_tables(table, table, n_columns=n_columns),
+    ):
+        with pytest.raises(ValueError, match=re.escape(f"Got n_columns={n_columns}")):
+            draw()
+
+
+def test_other_rows_of_a_mosaic_have_no_names(digits):
+    X, _ = digits
+    assert len(SampleDisplay.from_images(X[:6], row_names=np.array(["a", "b"])).ax_.get_yticks()) == 2
+    display = SampleDisplay.from_images(X[:6], row_names=["a", "b"], n_columns=2)
+    assert [label.get_text() for label in display.ax_.get_yticklabels()] == []
+
+
+def test_dollars_are_no_mathematics():
+    table = pd.DataFrame({"a_$^$": ["$40K - $60K", "$1"] * 20, "z": range(40)})
+    display = MarginalsDisplay.from_tables(table, table)
+    display.figure_.canvas.draw()
+    assert display.axes_.ravel()[0].get_yticklabels()[0].get_text() == r"\$1"
+    CorrelationDisplay.from_tables(table, table).figure_.canvas.draw()

@@ -166,3 +166,14 @@ def test_errors(change, message):
     table = pd.DataFrame({"a": [1.0, 2.0], "b": [1.0, 3.0]})
     with pytest.raises(ValueError, match=message):
         privacy_report(**{"train": table, "synthetic": table, "holdout": table} | change)
+
+
+@pytest.mark.parametrize("dtype", ["boolean", object, "category"])
+def test_truth_values_are_the_same_in_any_type(dtype):
+    table = pd.DataFrame({"x": np.arange(30.0), "b": np.arange(30) % 2 > 0})
+    other = table.astype({"b": dtype})
+    other.loc[0, "b"] = None
+    other = other.astype({"b": dtype})
+    report = privacy_report(other, table[1:], other, random_state=0)
+    assert report["copies"] == 1
+    assert privacy_report(table, other[1:], table, random_state=0)["copies"] == 1

@@ -470,6 +470,26 @@ def test_early_stopping_costs_little(seed):
     assert soon.score(test) > full.score(test) - 0.35  # -14.8 of -14.3 without an end of the schedule
 
 
+@pytest.mark.parametrize(
+    "params", [{"beta": 0.1}, {"objective": "dip", "beta": 0.2}, {"objective": "mmd"}, {"beta": 2.0}], ids=str
+)
+def test_scores_are_log_px_whatever_the_weight_of_the_kl_term(diabetes, params):
+    vae = VAETransformer(1, hidden_layer_sizes=(), prior="normal", max_iter=300, random_state=0, **params)
+    vae.fit(diabetes[:200])
+    mean = vae.inverse_transform(np.zeros((1, 1)))[0]
+    W = vae.inverse_transform(np.ones((1, 1))) - mean
+    observation = vae.module_.likelihood
+    sigma = vae.likelihood_.log_sigma(torch.zeros(1, 1), observation.constants).exp().detach()
+    exact = stats.multivariate_normal(mean, W.T @ W + np.diag(np.square((sigma * observation.scale).numpy())))
+    difference = vae.score_samples(diabetes) - exact.logpdf(diabetes)
+    assert np.abs(difference).mean() < 0.1
+    assert abs(difference.mean()) < 0.05
+    holed = diabetes.copy()
+    holed[:, 3:] = np.nan
+    exact = stats.multivariate_normal(mean[:3], exact.cov[:3, :3])
+    assert abs(vae.score(holed) - exact.logpdf(diabetes[:, :3]).mean()) < 0.25
+
+
 def test_early_stopping_sets_rows_aside(diabetes):
     vae = small(early_stopping=True, validation_fraction=0.25).fit(diabetes)
     assert len(vae.history_["validation_loss"]) == vae.n_iter_
