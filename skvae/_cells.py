@@ -127,7 +127,9 @@ def cut(values: Array, weight: Array | None, n_bins: int) -> Cells:
     part = count / mass[code]
     above, below = _reach(value, count)
     start = _starts(code[span], fine[span])
-    start = np.union1d(start, np.flatnonzero(np.isfinite(below[span[1:]]) | np.isfinite(above[span[:-1]])) + 1)
+    start = np.union1d(
+        start, np.flatnonzero(np.isfinite(below[span[1:]]) | np.isfinite(above[span[:-1]])) + 1
+    )
     start = _taper(value[span], count[span], start)
     low, high = _intervals(value, span, start, alone, lattice, above, below)
     edges, run, rest = _tile(low, high, value, is_point)

@@ -1,6 +1,7 @@
 """Building the model of an estimator and training it: all that `fit` and `partial_fit` do."""
 
 import copy
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -18,7 +19,7 @@ from ._arrays import Container, are_dependent, choose_rows, has_holes, merge_row
 from ._compat import EpochCallbacks, callback_state
 from ._defaults import choose_networks, choose_plan, choose_threads
 from ._observation import ObservationModel
-from ._random import draw_seed, global_seed, make_generator
+from ._random import GlobalStream, draw_seed, global_seed, make_generator
 from ._reading import read_classes, read_training, read_validation
 from ._rows import AnyRows, Data, load_rows
 from ._threads import threads
@@ -42,6 +43,7 @@ STRUCTURE = (  # what a fit that goes on cannot change
     "conditional",
 )
 ACTIVE = 0.01  # variance over rows of the posterior mean of a component in use
+ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # in the repr of a function
 LOWEST_TEMPERATURE = 0.01  # a standard deviation ten times as wide
 FAST = 0.1  # share of its whole fall by which a loss that is not done falls near the peak of the rate
 ORDER_ROWS = 10_000  # about so many rows tell the order of the components
@@ -113,7 +115,8 @@ def check_continuing(vae: Any, X: Array) -> None:
     for name, built in vae._built_with.items():
         value = getattr(vae, name)
         text = getattr(vae, "_built_as", {}).get(name, repr(built))  # what is built may have changed
-        if repr(value) != text and (value is not built or hasattr(value, "get_params")):
+        same = ADDRESS.sub("", repr(value)) == ADDRESS.sub("", text)  # of another process
+        if not same and (value is not built or hasattr(value, "get_params")):
             raise ValueError(
                 f"Got {name}={value!r} for a model that was built with {name}={text}; a fit that goes "
                 "on cannot change it. Set warm_start=False, or use a clone."
@@ -200,8 +203,7 @@ def train_model(vae: Any, data: Data, validation: Data | None, passing: bool, sh
         show=lambda records: set_history(vae, before, to_history(records)),
         attributes=lambda: attributes_now(vae, model, rows),
     )
-    drawing = global_seed(seed) if vae.encoder or vae.decoder else nullcontext()  # dropout
-    with threads(choose_threads(model, plan.batch_size)), drawing:
+    with threads(choose_threads(model, plan.batch_size)):
         history = train(
             model,
             rows,
@@ -211,6 +213,7 @@ def train_model(vae: Any, data: Data, validation: Data | None, passing: bool, sh
             validation=aside,
             optimizer=optimizer,
             on_epoch=callbacks.on_epoch,
+            drawing=GlobalStream(seed) if vae.encoder or vae.decoder else nullcontext(),  # dropout
         )
     vae._optimizer_state = optimizer.state() if passing else None
     take_over(vae, copy.deepcopy(model) if plan.compile else model, rows)  # a copy is not compiled

@@ -1,6 +1,5 @@
 """Missing cells of arrays and tables of any library: find them, fill them, leave all others alone."""
 
-import re
 from importlib import import_module
 from numbers import Number
 from typing import Any, SupportsIndex
@@ -9,12 +8,9 @@ import numpy as np
 
 from ._series import Series, library_of, read_series
 from ._typing import Array, Table
-from ._values import TRUE_FROM, family, is_missing, round_whole
+from ._values import TRUE_FROM, as_held, family, is_missing, round_whole
 
-NARROW_FLOATS = {"float32": "f4", "float": "f4", "float16": "f2", "halffloat": "f2"}
-NARROW_FLOAT = re.compile(r"(float32|float(?=\[)|float16|halffloat)(?:\[pyarrow\])?", re.IGNORECASE)
-
-__all__ = ["append_flags", "dig", "find_holes", "put", "split_columns", "take_columns"]
+__all__ = ["append_flags", "dig", "find_holes", "keep", "put", "repeat", "split_columns", "take_columns"]
 
 
 def find_holes(X: Table, mark: Any) -> Array:
@@ -49,20 +45,11 @@ def _find_mark(series: Series, mark: Any) -> Array:
             f"missing_values={mark!r}. Set missing_values=numpy.nan, and the marked cells to it."
         )
     if isinstance(mark, Number) and series.kind == "number":
-        return series.numbers() == _as_held(mark, series.data.dtype)
+        return series.numbers() == as_held(mark, series.data.dtype)
     if series.kind == "level":
         kind = family(type(mark))  # True is no 1
         return np.array([family(type(value)) is kind and value == mark for value in series.tolist()], bool)
     return np.zeros(len(series.data), dtype=bool)
-
-
-def _as_held(mark: Any, dtype: Any) -> Any:
-    """Return a number as a column of a narrower type of floats holds it."""
-    found = NARROW_FLOAT.fullmatch(str(dtype))
-    if not found:
-        return mark
-    with np.errstate(over="ignore"):
-        return float(np.dtype(NARROW_FLOATS[found[1].lower()]).type(mark))
 
 
 def dig(X: Table, holes: Array) -> Table:
@@ -109,6 +96,50 @@ def put(X: Table, holes: Array, values: list[Any]) -> Table:
     for j, series in filled.items():
         X.isetitem(j, series)
     return X
+
+
+def repeat(X: Table, n: int) -> Table:
+    """Return each row of an array or a table n times."""
+    if library_of(X) is None:
+        return np.repeat(np.asarray(X), n, axis=0)
+    rows = np.repeat(np.arange(len(X)), n)
+    return X.iloc[rows] if library_of(X) == "pandas" else X[rows]
+
+
+def keep(X: Table, filled: Table) -> Table:
+    """Return a filled table in which all cells that X has are as they are there.
+
+    A column whose type rounds them, or whose model has not seen their levels, is one of the type in X.
+
+    Parameters
+    ----------
+    X, filled : ndarray or DataFrame of shape (n_rows, n_features)
+        Returned is `filled` itself if they are not of one library.
+    """
+    if library_of(X) is None or library_of(X) != library_of(filled):
+        return filled
+    holes = find_holes(X, np.nan)
+    columns = list(zip(split_columns(X), split_columns(filled), holes.T, strict=True))
+    other = [not _agree(given, got, ~hole) for given, got, hole in columns]
+    library = library_of(X)
+    fill = _fill_pandas if library == "pandas" else _fill_polars
+    filled = filled.copy() if library == "pandas" else filled
+    for j in np.flatnonzero(other):
+        series = fill(_column(X, j), holes[:, j], _column(filled, j))
+        if library == "pandas":
+            filled.isetitem(j, series.set_axis(filled.index))
+        else:
+            filled = filled.with_columns(series)
+    return filled
+
+
+def _agree(given: Any, got: Any, known: Array) -> bool:
+    """Whether two columns of one library have the same known cells."""
+    if given.dtype != got.dtype:
+        pairs = zip(given.to_list(), got.to_list(), known, strict=True)
+        return all(a == b for a, b, there in pairs if there)
+    given, got = (np.asarray(column)[known] for column in (given, got))
+    return bool(np.all(given == got))
 
 
 def split_columns(X: Table) -> list[Any]:

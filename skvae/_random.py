@@ -45,6 +45,26 @@ def global_seed(seed: int) -> Iterator[None]:
             generator.set_state(state)
 
 
+class GlobalStream:
+    """Seeded numbers of torch's global CPU generator for the blocks of `with`, which go on from each other.
+
+    In between the global generator is as it was, and free for others.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._state = make_generator(seed).get_state()
+
+    def __enter__(self) -> None:
+        _lock.acquire()
+        self._before = torch.default_generator.get_state()
+        torch.default_generator.set_state(self._state)
+
+    def __exit__(self, *_: object) -> None:
+        self._state = torch.default_generator.get_state()
+        torch.default_generator.set_state(self._before)
+        _lock.release()
+
+
 # A generator on the CPU draws the same for every device; training draws on its own.
 
 

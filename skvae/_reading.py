@@ -10,7 +10,7 @@ from ._compat import check_sample_weight
 from ._rows import Data, is_mapped, is_streamed
 from ._typing import Array
 from ._values import is_missing
-from .columns import Table, is_frame, make_plain, refuse_levels
+from .columns import Table, is_frame, make_plain, refuse_large, refuse_levels
 from .likelihoods import Categorical, Mixed
 
 FLOATS = [np.float64, np.float32]
@@ -33,6 +33,7 @@ def read(
         check_consistent_length(X, y)
     else:
         X = make_plain(X)
+        refuse_large(X)
         wish = {"dtype": FLOATS, "ensure_all_finite": "allow-nan", "ensure_min_samples": ensure_min_samples}
         try:
             checked = validate_data(vae, X, y, reset=reset, **wish)
@@ -43,6 +44,12 @@ def read(
         X, y = (checked, None) if unlabelled else checked
     if mixed and reset:
         vae._container = Table(X, vae.categorical_features)
+        given = vae.likelihood_.levels
+        if given is not None and list(given) != list(vae._container.n_levels):
+            raise ValueError(
+                f"Got levels={given!r} with columns of {vae._container.n_levels!r} levels (0: numbers). "
+                "Leave it None, and set categorical_features to what holds levels."
+            )
         vae.likelihood_.set_params(levels=vae._container.n_levels)
     return vae._container.encode(X), y
 
@@ -133,7 +140,16 @@ def read_given(vae: Any, given: Any) -> Array:
     for name, value in given.items():
         if name not in names:
             raise ValueError(f"Got given={given!r}, but no column {name!r}; expected some of {names[:20]!r}.")
-        X[0, names.index(name)] = vae._container.encode_value(names.index(name), value)
+        if np.ndim(value):
+            raise ValueError(
+                f"Got {type(value).__name__} of several values for column {name!r}; expected one. For "
+                "several rows pass a table of all columns, with holes where nothing is given."
+            )
+        place = names.index(name)
+        number = vae._container.encode_value(place, value)
+        if abs(number) > float(np.finfo(X.dtype).max):
+            raise ValueError(f"Got {value!r} for column {name!r}; expected a number that {X.dtype} holds.")
+        X[0, place] = number
     vae.likelihood_.check(X)
     return X
 

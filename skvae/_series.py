@@ -3,6 +3,7 @@
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Hashable
+from datetime import datetime, time
 from importlib import import_module
 from numbers import Integral, Real
 from typing import Any
@@ -102,8 +103,8 @@ class Series(ABC):
 
     def _refusal(self) -> ValueError:
         return ValueError(
-            f"Got column {self.name!r} of X with dtype {self.data.dtype}; {WISH}. Convert it, say to "
-            "float, or drop it."
+            f"Got column {self.name!r} of X with dtype {self.data.dtype}; {WISH}. Convert it, to numbers, "
+            "dates or text, whichever says best what it holds, or drop it."
         )
 
 
@@ -362,12 +363,27 @@ def make_polars_times(dtype: Any, ticks: Array) -> Any:
     return clock.dt.replace_time_zone(**zone).fill_null(later)
 
 
+def _read_polars_time(polars: Any, dtype: Any, text: str) -> Any:
+    """Return a column of one date, time or moment as text tells it."""
+    series = polars.Series([text])
+    if dtype in (polars.Date, polars.Time):
+        return series.str.to_date() if dtype == polars.Date else series.str.to_time()
+    moment = series.str.to_datetime(time_unit=dtype.time_unit)
+    return moment.dt.replace_time_zone(dtype.time_zone) if dtype.time_zone else moment
+
+
 def make_series(library: Any, dtype: Any, value: Any) -> Any:
     """Return a column of one value as users write it; raise TypeError or ValueError if it is no such."""
     module = module_of(library)
     if library == "pandas":
         return module.Series([value]).astype(dtype)
+    if isinstance(value, (np.datetime64, np.timedelta64)):
+        value = value.astype(f"{value.dtype.kind}8[us]").item()
+    if dtype == module.Date and isinstance(value, datetime) and value.time() != time():
+        raise ValueError("a day has no hours")
     try:
+        if isinstance(value, str) and dtype.is_temporal():
+            return _read_polars_time(module, dtype, value)
         return module.Series([value]).cast(dtype)
     except module.exceptions.PolarsError as error:
         raise ValueError(*error.args) from error

@@ -61,14 +61,14 @@ def read_column(column: Any) -> Array:
         values = column.cast(float).to_numpy() if numeric else column.to_list()
     else:
         numeric = getattr(column.dtype, "kind", "O") in "biuf"
-        if hasattr(column, "to_list"):  # pandas
-            values = column.to_numpy(dtype=float, na_value=np.nan) if numeric else column.to_list()
+        if numeric and hasattr(column, "to_list"):  # pandas
+            values = column.to_numpy(dtype=float, na_value=np.nan)
         else:
             values = column.tolist()
-            numeric = numeric or all(_is_missing(v) or isinstance(v, Real) for v in values)
+            are_numbers = all(_is_missing(v) or isinstance(v, Real) for v in values)
+            is_object = str(column.dtype) == "object"  # or booleans, which without a hole have a type
+            numeric = numeric or (is_object and are_numbers) or are_truths(values)
             values = [np.nan if _is_missing(v) else v for v in values] if numeric else values
-        if not numeric and are_truths(values):  # without a hole they would be booleans
-            numeric, values = True, [np.nan if _is_missing(v) else float(v) for v in values]
     if numeric:
         values = np.asarray(values, dtype=np.float64)
         return np.where(np.isfinite(values), values, np.nan)
@@ -130,16 +130,17 @@ def pair_columns(real: Table, synthetic: Table, columns: Sequence[Any] | None = 
     if absent:
         raise ValueError(f"Got synthetic without the columns {absent[:5]!r}; expected those of real.")
     pairs = []
-    for i in range(len(names)) if columns is None else _find_columns(columns, names):
+    labels = list(real.columns) if hasattr(real, "columns") else names
+    for i in range(len(names)) if columns is None else _find_columns(columns, labels, names):
         left, right = read_column(reals[i]), read_column(synthetics[others.index(names[i])])
         numeric = left.dtype.kind == "f"
         pairs.append(Pair(names[i], numeric, left, _convert(right, numeric, names[i])))
     return pairs
 
 
-def _find_columns(columns: Sequence[Any], names: list[str]) -> list[int]:
-    """Return the places of columns given by name or place."""
-    places = [names.index(c) if c in names else c for c in columns]
+def _find_columns(columns: Sequence[Any], labels: list[Any], names: list[str]) -> list[int]:
+    """Return the places of columns given by name, as the table has it or as text, or by place."""
+    places = [labels.index(c) if c in labels else names.index(c) if c in names else c for c in columns]
     wrong = [c for c in places if c not in range(len(names))]
     if wrong or not places:
         raise ValueError(f"Got columns={columns!r}; expected names among {names[:20]!r}, or places.")

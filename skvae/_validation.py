@@ -1,5 +1,6 @@
 """What users type, turned into objects; one place for it."""
 
+import copy
 import inspect
 from collections.abc import Sequence
 from numbers import Integral, Real
@@ -136,6 +137,21 @@ def check_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
     return tuple(values.tolist())
 
 
+def _refuse_writing(network: torch.nn.Module, name: str, in_features: int) -> None:
+    """Raise if a network changes what it is given, which are rows, or draws of z, that are used again."""
+    given = torch.randn(2, in_features, generator=torch.Generator().manual_seed(0))
+    draws = any(getattr(module, "inplace", False) for module in network.modules())
+    for probe in (network, copy.deepcopy(network).train()) if draws else (network,):
+        x = given.clone()
+        with torch.random.fork_rng(devices=[]):
+            probe(x)
+        if not torch.equal(x, given):
+            raise ValueError(
+                f"The {name} changes its input in place, which is used again. Set inplace=False in its first "
+                "layer."
+            )
+
+
 def build_network(builder: Builder, name: str, in_features: int, out_features: int) -> torch.nn.Module:
     """Return the module that a builder gives, or raise if it does not map in to out features.
 
@@ -154,6 +170,7 @@ def build_network(builder: Builder, name: str, in_features: int, out_features: i
     try:
         with torch.no_grad():
             output = network.eval()(torch.zeros(2, in_features))
+            _refuse_writing(network, name, in_features)
     except RuntimeError as error:
         raise ValueError(f"{given} fails on rows of shape (2, {in_features}): {error}. {remedy}") from error
     network.train(training)

@@ -11,6 +11,8 @@ from ._typing import Array
 MAX_FLOAT = float(np.finfo(np.float64).max)
 TRUE_FROM = 0.5  # numbers from here on are nearer to True than to False
 EXACT_WHOLE = 2**53  # floats hold all whole numbers up to here
+NARROW_FLOATS = {"float32": "f4", "float": "f4", "float16": "f2", "halffloat": "f2"}
+NARROW_FLOAT = re.compile(r"(float32|float(?=\[)|float16|halffloat)(?:\[pyarrow\])?", re.IGNORECASE)
 WHOLE_TYPE = re.compile(r"(u?)int(\d+)", re.IGNORECASE)  # of any library
 
 
@@ -49,12 +51,21 @@ def limits_of(dtype: Any) -> tuple[float, float]:
 
 def read_number(value: Any, dtype: Any, problem: str) -> float:
     """Return a given cell as a float, or raise if it is none of a type of whole numbers; None: of floats."""
-    number: Any = value
+    number: Any = float(value) if isinstance(value, (float, np.floating)) else value
     low, high = (-MAX_FLOAT, MAX_FLOAT) if dtype is None else limits_of(dtype)
     fits = is_real(value) and low <= number <= high
     if not fits or (dtype is not None and (number % 1 or abs(number) >= EXACT_WHOLE)):
         raise ValueError(problem)
     return float(number)
+
+
+def as_held(mark: Any, dtype: Any) -> Any:
+    """Return a number as a column of a narrower type of floats holds it."""
+    found = NARROW_FLOAT.fullmatch(str(dtype))
+    if not found:
+        return mark
+    with np.errstate(over="ignore"):
+        return float(np.dtype(NARROW_FLOATS[found[1].lower()]).type(mark))
 
 
 def round_whole(values: Array, dtype: Any) -> Array:

@@ -23,7 +23,7 @@ from ._series import (
     unit_of,
     zone_of,
 )
-from ._values import EXACT_WHOLE, are_whole, family, is_missing, is_real, read_number, round_whole
+from ._values import EXACT_WHOLE, are_whole, as_held, family, is_missing, is_real, read_number, round_whole
 
 __all__ = ["Table", "is_frame", "is_table", "make_plain", "refuse_levels"]
 
@@ -58,6 +58,13 @@ def make_plain(X: Any) -> Any:
     for place, column in odd.items():
         X.isetitem(place, column)
     return X
+
+
+def refuse_large(X: Any) -> None:
+    """Raise if a table of numbers has whole ones that floats cannot tell apart."""
+    for series in _read(X) if is_frame(X) else ():
+        if series.kind == "number" and series.is_whole:
+            _finite(series)
 
 
 def refuse_levels(X: Any, likelihood: Any, error: Any) -> None:
@@ -255,7 +262,10 @@ class Table:
             return float(column.levels.index(value))
         problem += f"{column.dtype}."
         if column.kind == "number":
-            return read_number(value, column.dtype if column.whole else None, problem)
+            number = read_number(value, column.dtype if column.whole else None, problem)
+            if np.isinf(as_held(number, column.dtype)):
+                raise ValueError(problem)
+            return number
         if is_real(value) or isinstance(value, np.bool_) or not _has_zone(column, value):
             raise ValueError(problem)
         try:

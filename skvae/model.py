@@ -22,6 +22,7 @@ __all__ = ["VAE", "Posterior", "Terms", "posterior_of"]
 
 Map: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
 
+LEAST_CONTROLLED = 50  # draws from which on control variates do not bias their mean
 MOST_STEPS = 3.0  # that the prior moves a posterior by, of the width of p(z given x)
 MAX_LOG_STD = 8.0  # posterior standard deviations stay within e^-8 ... e^8
 
@@ -128,7 +129,7 @@ class Terms:
         seed = int(self._noise[0, 0, :1].view(torch.int32)[0].item())  # the bits of one number
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
-            z = self._prior.sample(n_draws, generator)
+            z = self._prior.sample(n_draws, generator).to(self.z)
         log_pz = self._prior.log_prob(z)
         return z, torch.softmax(log_pz - log_pz.detach(), 0)
 
@@ -147,6 +148,8 @@ def _log_mean(log_weights: torch.Tensor, log_share: torch.Tensor) -> torch.Tenso
     """Return the logarithm of the mean weight, less what goes with shares whose mean should be 1."""
     most = log_weights.amax(0)
     most = torch.where(torch.isinf(most), 0.0, most)  # of a row that has probability 0
+    if len(log_weights) < LEAST_CONTROLLED:  # too few to tell how both go together
+        return most + torch.log(torch.exp(log_weights - most).mean(0))
     weight, excess = torch.exp(log_weights - most), torch.exp(log_share) - 1
     mean, scatter = weight.mean(0), excess - excess.mean(0)
     slope = (scatter * weight).sum(0) / scatter.square().sum(0).clamp(min=torch.finfo(mean.dtype).tiny)
@@ -209,6 +212,10 @@ class VAE(nn.Module):
         features = self.likelihood.features(x, complete)
         features = corrupt(features) if corrupt else features
         return posterior_of(lambda x: self._through(self.encoder, x), features)
+
+    def copies(self, n_draws: int) -> int:
+        """Return how many times a row is held where `n_draws` of z are made for it."""
+        return n_draws if self.temperature >= 1 else max(n_draws, 2 * self.latent_dim)
 
     def near(self, x: torch.Tensor, complete: bool = False, y: torch.Tensor | None = None) -> Posterior:
         """Return a normal density near p(z given x), for draws that are then weighted.

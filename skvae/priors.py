@@ -24,6 +24,7 @@ ROWS_PER_MODE = 20  # from which on EM raises the density of other rows too
 MOST_FULL = 64  # components up to which modes get covariances unasked: their cost grows with the square
 EM_STEPS = 10
 NUMBERS_AT_ONCE = 2**22
+ROWS_AT_ONCE = 2**14  # through a flow
 EM_LEAST = 2.0  # rows of a mode in use
 EM_FLOOR = 1e-3  # least variance of a mode, of the variance of all rows
 UNUSED = -30.0  # log-weight of a mode that no row is near
@@ -248,9 +249,13 @@ class _FullMixtureModel(_MixtureModel):
         return lower.view(n_modes, latent_dim, latent_dim) + identity
 
     def _scale(self, noise: torch.Tensor, mode: torch.Tensor) -> torch.Tensor:
-        white = noise.unsqueeze(-1)
-        loose = torch.linalg.solve_triangular(self._unit()[mode], white, upper=False, unitriangular=True)
-        return super()._scale(loose.squeeze(-1), mode)
+        unit, loose = self._unit(), torch.empty_like(noise)
+        for white, of_part, out in zip(*map(self._parts, (noise, mode, loose)), strict=True):
+            part = torch.linalg.solve_triangular(
+                unit[of_part], white.unsqueeze(-1), upper=False, unitriangular=True
+            )
+            out.copy_(part.squeeze(-1))
+        return super()._scale(loose, mode)
 
     def _parts(self, rows: torch.Tensor) -> Any:
         return rows.split(max(1, NUMBERS_AT_ONCE // self.means.shape[1] ** 2))
@@ -398,10 +403,12 @@ class _FlowModel(PriorModel):
     def sample(
         self, n_samples: int, generator: torch.Generator, y: torch.Tensor | None = None
     ) -> torch.Tensor:
-        z = self.base.sample(n_samples, generator)
-        for coupling in reversed(self.couplings):
-            z, _ = coupling(z, inverse=True)
-        return z
+        parts = []
+        for z in self.base.sample(n_samples, generator).split(ROWS_AT_ONCE):
+            for coupling in reversed(self.couplings):
+                z, _ = coupling(z, inverse=True)
+            parts.append(z)
+        return torch.cat(parts)
 
     def kl_from(self, posterior: Any, y: torch.Tensor | None = None) -> torch.Tensor | None:
         return None

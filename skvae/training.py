@@ -4,7 +4,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -143,6 +143,7 @@ def train(
     validation: AnyRows | None = None,
     optimizer: "Adam | None" = None,
     on_epoch: Watcher | None = None,
+    drawing: "AbstractContextManager[None] | None" = None,
 ) -> History:
     """Maximise the objective; leave the trained weights in `model`.
 
@@ -160,6 +161,8 @@ def train(
         From `make_optimizer`, to go on with its state.
     on_epoch : callable or None
         Gets the records of the epochs so far, a list of dicts, after each; true stops.
+    drawing : context manager or None
+        Entered for each epoch, for networks that draw by themselves.
 
     Returns
     -------
@@ -175,7 +178,7 @@ def train(
         model.decoder.compile(dynamic=True)
     try:
         with tensor_float32() if plan.tensor_float32 else nullcontext():
-            run.loop(on_epoch)
+            run.loop(on_epoch, drawing or nullcontext())
     except KeyboardInterrupt:
         if not run.is_sound():
             run.go_back()
@@ -262,11 +265,12 @@ class _Run:
             return Replay(self.step, self.generator)
         return self.step
 
-    def loop(self, on_epoch: Watcher | None) -> None:
+    def loop(self, on_epoch: Watcher | None, drawing: "AbstractContextManager[None]") -> None:
         """Run the epochs; return to the last good weights where a step came to nothing."""
         self.good, unchecked, stop = self.snapshot(), 0, False
         while len(self.records) < self.end and not stop:
-            record = self.epoch(len(self.records))
+            with drawing:
+                record = self.epoch(len(self.records))
             self.records.append(record)
             unchecked += self.steps_per_epoch
             stop = self.watch(record)
@@ -412,6 +416,8 @@ class _Run:
         """Remember the best weights; return whether it is time to stop."""
         epochs, patience = len(self.records), self.plan.patience
         if patience is None or epochs <= self.plan.kl_warmup * self.plan.epochs:
+            return False
+        if not math.isfinite(record["loss"]):  # for `recover`
             return False
         if not any(math.isfinite(record["validation_loss"]) for record in self.records):
             raise ValueError(

@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from ._arrays import apply_to_rows, torch_dtype
 from ._compat import CallbackSupportMixin, fit_context, with_callbacks
 from ._fitting import fit_model
+from ._holes import keep, repeat
 from ._random import draw_seed, make_generator
 from ._reading import FLOATS, has_classes, read_classes, read_given, read_rows, read_weights
 from ._threads import threads
@@ -394,7 +395,12 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         codes = None if codes is None else torch.tensor(codes, device=self.device_)
         module, generator = self.module_, make_generator(draw_seed(random_state))
         with torch.no_grad(), threads():
-            z = module.prior.sample(int(n_samples), generator, codes).cpu().numpy()
+            z = (
+                module.prior.sample(int(n_samples), generator, codes)
+                .to(torch_dtype(self._dtype))
+                .cpu()
+                .numpy()
+            )
 
         def decode(z: torch.Tensor) -> Any:
             output, likelihood = module.decoder(z), module.likelihood
@@ -445,19 +451,21 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         generator = make_generator(draw_seed(random_state))
         size = min(n_samples, SAMPLES_AT_ONCE)
         n_particles = max(LEAST_PARTICLES, PARTICLES * size)
+        copies = self.module_.copies(n_particles)
 
         def draw(x: torch.Tensor, codes: Any = None) -> torch.Tensor:
             module, x = choose(x)
             return module.condition(x, size, n_particles, generator, codes)
 
         parts = [
-            apply_to_rows(draw, X.astype(self._dtype), self.module_, n_particles, codes)
+            apply_to_rows(draw, X.astype(self._dtype), self.module_, copies, codes)
             for _ in range(-(-n_samples // size))
         ]
         drawn = self._container.settle(np.concatenate(parts, 1)[:, :n_samples].reshape(-1, X.shape[1]))
         known = np.repeat(X, n_samples, axis=0)
         index = np.repeat(given.index, n_samples) if hasattr(given, "iloc") else None
-        return self._container.wrap(np.where(np.isnan(known), drawn, known), index, whole=True)
+        drawn = self._container.wrap(np.where(np.isnan(known), drawn, known), index, whole=True)
+        return drawn if isinstance(given, dict) else keep(repeat(given, n_samples), drawn)
 
     def impute(
         self, X: Rows, *, draw: bool = False, n_draws: int = 500, random_state: RandomState = None
@@ -499,9 +507,10 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         if len(holed):
             rows = filled[holed]
             filled = filled.copy()
-            drawn = self._container.settle(apply_to_rows(fill, rows, self.module_, n_draws))
+            copies = self.module_.copies(n_draws)
+            drawn = self._container.settle(apply_to_rows(fill, rows, self.module_, copies))
             filled[holed] = np.where(np.isnan(rows), drawn, rows)
-        return self._container.wrap(filled, index, whole=True)
+        return keep(X, self._container.wrap(filled, index, whole=True))
 
     def score_samples(self, X: Rows, n_draws: int = 100, *, y: Rows | None = None) -> Array:
         """Estimate log p(x) of each row by importance sampling.
@@ -625,7 +634,10 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             standard, complete = _standardize(module, x.to(dtype))
             return density(module, standard, noise, there, complete, codes).to(x.dtype)
 
-        return apply_to_rows(of_rows, X, module, n_draws, codes)
+        return apply_to_rows(of_rows, X, module, module.copies(n_draws), codes)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "_order")  # there is a module as soon as a fit begins
 
     def _for_draws(self, dtype: Any) -> Callable[[torch.Tensor], tuple[VAE, torch.Tensor]]:
         """Return what chooses the model and standardises rows: single precision unless cells are far off."""

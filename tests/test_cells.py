@@ -580,3 +580,36 @@ def test_the_model_integrates_to_one_given_the_column_before(hole):
             log_prob = model.log_prob(model.standardize(rows), output.expand(len(rows), -1))[:, 1].numpy()
         mass = np.exp(log_prob + np.r_[np.zeros(len(cells.points)), log_widths(cells)])
         assert mass.sum() == pytest.approx(1.0)
+
+
+def gap_cases():
+    rng = np.random.default_rng(0)
+    spikes = rng.random(300) < 0.1
+    return {
+        "code_999": (np.where(spikes, 999.0, rng.integers(18, 90, 300)), 95, 990),
+        "far_spike": (np.where(spikes, 99999.0, rng.gamma(3, 10, 300)), 300, 90000),
+        "clusters": (np.r_[rng.normal(size=150), rng.normal(1000, 1, 150)], 10, 990),
+        "whole_clusters": (np.r_[rng.integers(0, 50, 150), rng.integers(10**4, 10**4 + 50, 150)], 80, 9970),
+        "zeros": (np.where(rng.random(300) < 0.7, 0, rng.uniform(5000, 6000, 300)), 100, 4800),
+        "whole_zeros": (np.where(rng.random(300) < 0.7, 0, rng.integers(5000, 6000, 300)), 100, 4800),
+    }
+
+
+@pytest.mark.parametrize("name", gap_cases())
+def test_nothing_is_drawn_in_a_gap(name):
+    x, low, high = gap_cases()[name]
+    column = build(x)
+    drawn = np.concatenate([draw(column, code) for code in range(column.n_codes)])
+    assert not ((drawn > low) & (drawn < high)).any()
+    cells = cut(x.astype(float), None, 20)
+    assert np.isfinite(cells.log_density).all()
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e300, 1e-300])
+def test_chance_makes_no_gap(scale):
+    rng = np.random.default_rng(0)
+    for x in (rng.normal(size=2000), rng.exponential(size=2000), rng.standard_t(2, 2000), rng.random(2000)):
+        x = x * scale / np.abs(x).max()
+        cells = cut(x, None, 100)
+        inner = (cells.edges[:-1] >= x.min()) & (cells.edges[1:] <= x.max())
+        assert (cells.code[len(cells.points) :][inner] >= 0).mean() > 0.98

@@ -1009,3 +1009,28 @@ def test_text_and_path_objects_are_paths(path, monkeypatch):
 def test_decimals_are_exact(path):
     save(Wrapper(value=Decimal("0.10")), path)
     assert str(load(path, trusted=(Wrapper,)).value) == "0.10"
+
+
+class Activated(BaseEstimator):
+    """A builder whose representation holds an address."""
+
+    def __init__(self, activation=None):
+        self.activation = activation
+
+    def __call__(self, in_features, out_features):
+        return nn.Linear(in_features, out_features)
+
+
+def test_levels_of_bytes(path):
+    table = pd.DataFrame({"k": pd.Series([b"a", b"b"] * 20, dtype=object), "f": np.arange(40.0)})
+    vae = VAETransformer(1, max_iter=1, random_state=0).fit(table)
+    save(vae, path)
+    pd.testing.assert_frame_equal(load(path).sample(5, random_state=0), vae.sample(5, random_state=0))
+
+
+def test_a_fit_goes_on_with_a_function_of_another_process(diabetes):
+    vae = VAETransformer(2, encoder=Activated(nn.functional.elu), max_iter=1, random_state=0).fit(diabetes)
+    built = vae._built_as["encoder"]
+    assert " at 0x" in built
+    vae._built_as["encoder"] = re.sub(" at 0x[0-9a-f]+", " at 0x7fff12345678", built)
+    vae.partial_fit(diabetes)

@@ -778,3 +778,12 @@ def test_dollars_are_no_mathematics():
     display.figure_.canvas.draw()
     assert display.axes_.ravel()[0].get_yticklabels()[0].get_text() == r"\$1"
     CorrelationDisplay.from_tables(table, table).figure_.canvas.draw()
+
+
+def test_columns_go_by_their_own_names_before_places():
+    table = pd.DataFrame(np.zeros((9, 4)), columns=[3, 1, 0, 2])
+    display = MarginalsDisplay.from_tables(table, table, columns=[3, 2, "1"])
+    assert [marginal.name for marginal in display.marginals] == ["3", "2", "1"]
+    table.columns = [10, 20, 30, 40]
+    display = MarginalsDisplay.from_tables(table, table, columns=[40, 0])
+    assert [marginal.name for marginal in display.marginals] == ["40", "10"]

@@ -771,3 +771,17 @@ def test_the_last_step_heeds_weights_and_classes():
 @contract
 def test_a_specification_builds_a_model_of_z(spec):
     assert isinstance(build(spec)[0], PriorModel)
+
+
+def test_draws_in_parts_are_the_same(monkeypatch):
+    full = Mixture(4, "full").build(3).double()
+    full.lower.normal_()
+    full.is_full = True
+    priors = full, Flow(2, 8).build(3).double()
+    for prior in priors:
+        whole = prior.sample(1000, torch.Generator().manual_seed(0))
+        with monkeypatch.context() as patch:
+            patch.setattr("skvae.priors.NUMBERS_AT_ONCE", 90)
+            patch.setattr("skvae.priors.ROWS_AT_ONCE", 7)
+            parts = prior.sample(1000, torch.Generator().manual_seed(0))
+        torch.testing.assert_close(parts, whole)

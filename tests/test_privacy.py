@@ -177,3 +177,12 @@ def test_truth_values_are_the_same_in_any_type(dtype):
     report = privacy_report(other, table[1:], other, random_state=0)
     assert report["copies"] == 1
     assert privacy_report(table, other[1:], table, random_state=0)["copies"] == 1
+
+
+def test_numbers_among_objects_are_numbers():
+    table = pd.DataFrame(np.random.default_rng(0).normal(size=(90, 2)), columns=["a", "b"])
+    train, holdout = table[:45], table[45:]
+    copies = train.assign(a=train["a"] + 1e-9)
+    objects = [part.astype({"a": object}) for part in (train, copies, holdout)]
+    want = privacy_report(train, copies, holdout, random_state=0)
+    assert privacy_report(*objects, random_state=0) == want

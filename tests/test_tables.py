@@ -1,6 +1,8 @@
 """VAETransformer on tables of mixed types: everything that works on arrays, and what only tables have."""
 
 import pickle
+from datetime import date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
@@ -403,3 +405,98 @@ def test_bad_tables(table, spoil, message):
 def test_other_tables_than_in_fit(table, learned, spoil, message):
     with pytest.raises(ValueError, match=message):
         learned.transform(spoil(table))
+
+
+# -- given cells stay ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_imputing_leaves_levels_that_fit_has_not_seen(library):
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"k": rng.choice(list("xyz"), 90), "f": rng.normal(size=90)})
+    rows = pd.DataFrame({"k": ["NEW", None, "x"], "f": [0.5, None, None]})
+    if library == "polars":
+        X, rows = pl.from_pandas(X), pl.from_pandas(rows)
+    filled = small(max_iter=2).fit(X).impute(rows)
+    levels = filled["k"].to_list()
+    assert levels[::2] == ["NEW", "x"]
+    assert levels[1] in "xyz"
+    assert filled["f"].to_list()[0] == 0.5
+    assert np.isfinite(np.asarray(filled["f"], dtype=float)).all()
+
+
+def test_given_cells_are_not_rounded():
+    rng = np.random.default_rng(0)
+    ticks = pd.to_timedelta(rng.integers(0, 9 * 10**16, 90), unit="ns")
+    moments = (pd.Timestamp("2020") + ticks).astype("M8[ns]")
+    X = pd.DataFrame({"k": rng.choice(list("xy"), 90), "t": moments}, index=np.arange(90) // 2)
+    vae = small(max_iter=2).fit(X)
+    holed = X.assign(k=None)
+    again = vae.sample_conditional(holed, 2, random_state=0)
+    assert (again["t"].to_numpy() == np.repeat(X["t"].to_numpy(), 2)).all()
+    assert list(again.index) == list(np.repeat(X.index, 2))
+    assert again["k"].isin(["x", "y"]).all()
+    assert (vae.impute(holed)["t"] == X["t"]).all()
+
+    single = pd.DataFrame(rng.normal(size=(90, 2)).astype("f4"), columns=["a", "b"])
+    double = pd.DataFrame(rng.normal(size=(9, 2)), columns=["a", "b"])
+    double.iloc[0, 0] = np.nan
+    assert (small(max_iter=2).fit(single).impute(double)["b"] == double["b"]).all()
+
+
+@pytest.mark.parametrize("make", [pd.DataFrame, pl.DataFrame])
+def test_whole_numbers_that_floats_cannot_hold_are_refused_among_numbers(make):
+    X = make({"id": np.arange(40) + 2**55, "a": np.arange(40.0)})
+    with pytest.raises(ValueError, match=r"'id' of X with whole numbers of 2\^53"):
+        small(max_iter=1).fit(X)
+
+
+@pytest.mark.parametrize("value", [np.float32("inf"), 1e300, float("inf"), -1e39])
+def test_a_value_beyond_the_type_of_its_column(value):
+    rng = np.random.default_rng(0)
+    F = pd.DataFrame({"a": rng.normal(size=60).astype("f4"), "k": rng.choice(list("xy"), 60)})
+    for X in (F, F[["a"]], F[["a"]].to_numpy()):
+        name = "a" if isinstance(X, pd.DataFrame) else 0
+        vae = small(1, max_iter=1).fit(X)
+        with pytest.raises(ValueError, match=f"for column {name!r}"):
+            vae.sample_conditional({name: value})
+        assert vae.sample_conditional({name: F["a"][0]}).shape == (1, X.shape[1])
+
+
+def test_moments_of_polars_as_users_write_them():
+    moment = datetime(2020, 1, 2, 5, tzinfo=ZoneInfo("Europe/Berlin"))
+    X = pl.DataFrame(
+        {
+            "day": [date(2020, 1, 1 + i % 28) for i in range(60)],
+            "time": [time(i % 24, 5) for i in range(60)],
+            "moment": [moment + timedelta(hours=i) for i in range(60)],
+            "span": [timedelta(hours=i) for i in range(60)],
+        }
+    )
+    vae = small(1, max_iter=1).fit(X)
+    for name, value, wish in [
+        ("day", "2020-01-05", date(2020, 1, 5)),
+        ("day", np.datetime64("2020-01-05"), date(2020, 1, 5)),
+        ("day", datetime(2020, 1, 5), date(2020, 1, 5)),
+        ("time", "07:05:00", time(7, 5)),
+        ("moment", "2020-01-02 05:00:00", moment),
+        ("span", np.timedelta64(3, "h"), timedelta(hours=3)),
+    ]:
+        assert vae.sample_conditional({name: value})[name][0] == wish
+    for name, value in [("day", datetime(2020, 1, 5, 5)), ("day", "soon"), ("time", "soon"), ("span", "3h")]:
+        with pytest.raises(ValueError, match=f"for column {name!r}"):
+            vae.sample_conditional({name: value})
+
+
+def test_levels_told_to_the_likelihood_are_those_of_the_columns():
+    X = np.c_[np.arange(40.0), np.arange(40) % 4]
+    with pytest.raises(ValueError, match=r"Got levels=\[0, 4\].*categorical_features"):
+        small(likelihood=Mixed(levels=[0, 4]), max_iter=1).fit(X)
+    vae = small(likelihood=Mixed(levels=[0, 4]), categorical_features=[1], max_iter=1).fit(X)
+    assert vae.likelihood_.levels == (0, 4)
+
+
+@pytest.mark.parametrize("value", [pd.Series(["x", "y"]), np.array([1.0, 2.0]), ["x"]])
+def test_several_values_for_one_column(learned, value):
+    with pytest.raises(ValueError, match="of several values for column 'degree'; expected one"):
+        learned.sample_conditional({"degree": value})

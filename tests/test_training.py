@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
+from skvae import VAETransformer
 from skvae._random import global_seed
 from skvae._rows import Data, load_rows
 from skvae._threads import threads
@@ -488,6 +489,21 @@ def test_a_schedule_without_improvement_soon_ends(longest):
     last = 1 - 0.5 / more * (1 - 5 / longest)
     assert history["learning_rate"][-1] == pytest.approx(plan.rate(last))
     assert torch.equal(weights(model)["encoder.0.weight"], states[0]["encoder.0.weight"])
+
+
+def test_early_stopping_leaves_a_lost_step_to_recovery():
+    class Once(nn.Linear):
+        steps = 0
+
+        def forward(self, x):
+            self.steps += self.training
+            return super().forward(x) * (NAN if self.training and self.steps == 4 else 1.0)
+
+    for stopping in (False, True):
+        vae = VAETransformer(
+            2, decoder=Once, early_stopping=stopping, kl_warmup=0.0, max_iter=20, random_state=0
+        )
+        assert np.isfinite(vae.fit(X).score(X))
 
 
 def test_early_stopping_waits_for_the_warm_up():

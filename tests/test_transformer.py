@@ -24,6 +24,7 @@ from torch import nn
 from skvae import VAETransformer
 from skvae.likelihoods import Bernoulli, Gaussian
 from skvae.networks import MLP, Conv
+from skvae.priors import Prior, PriorModel
 
 
 def small(n_components=3, **params):
@@ -1272,3 +1273,99 @@ def test_large_counts_in_single_precision(likelihood):
     scores = vae.score_samples(X.astype(np.float32))
     assert scores.dtype == np.float32
     np.testing.assert_allclose(scores, vae.score_samples(X), rtol=1e-6)
+
+
+@pytest.mark.parametrize("layer", [nn.Hardtanh(-0.5, 0.5, inplace=True), nn.Dropout(0.5, inplace=True)])
+def test_networks_that_write_into_their_input_are_refused(diabetes, layer):
+    def build(first):
+        return lambda n_in, n_out: nn.Sequential(
+            first, nn.Linear(n_in, 8), nn.ReLU(True), nn.Linear(8, n_out)
+        )
+
+    state = torch.random.get_rng_state()
+    for name in ("encoder", "decoder"):
+        with pytest.raises(ValueError, match=f"The {name} changes its input in place"):
+            small(**{name: build(layer)}).fit(diabetes)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    small(encoder=build(nn.Identity()), max_iter=2).fit(diabetes)
+
+
+def test_a_fit_with_dropout_lets_others_fit_between_epochs(diabetes):
+    class Fit:
+        max_propagation_depth = None
+
+        def setup(self, estimator, context): ...
+
+        def teardown(self, estimator, context): ...
+
+        def on_fit_task_begin(self, estimator, context): ...
+
+        def on_fit_task_end(self, estimator, context):
+            if context.task_name == "epoch":
+                with ThreadPoolExecutor(1) as pool:
+                    pool.submit(small(max_iter=1).fit, diabetes).result(timeout=60)
+
+    def network(n_in, n_out):
+        return nn.Sequential(nn.Linear(n_in, 8), nn.Dropout(0.2), nn.Linear(8, n_out))
+
+    alone = small(encoder=network, max_iter=3).fit(diabetes)
+    if not hasattr(alone, "set_callbacks"):
+        return  # before scikit-learn 1.9 nothing runs between epochs
+    beside = small(encoder=network, max_iter=3).set_callbacks(Fit()).fit(diabetes)
+    np.testing.assert_array_equal(alone.transform(diabetes), beside.transform(diabetes))
+
+
+def test_a_prior_without_tensors(diabetes):
+    class Plain(PriorModel):
+        def log_prob(self, z, y=None):
+            return -0.5 * (z.square() + math.log(2 * math.pi)).sum(-1)
+
+        def sample(self, n_samples, generator, y=None):
+            return torch.randn((n_samples, 2), generator=generator)
+
+        def kl_from(self, posterior, y=None):
+            return None
+
+    class Spec(Prior):
+        name = "plain"
+
+        def build(self, latent_dim, encode=None, rows=None):
+            return Plain()
+
+    for objective in ("elbo", "mmd"):
+        vae = small(2, prior=Spec(), objective=objective, max_iter=2).fit(diabetes.astype(np.float64))
+        assert np.isfinite(vae.sample(3)).all()
+        assert np.isfinite(vae.score(diabetes))
+
+
+def test_an_estimator_is_fitted_once_it_is_trained(diabetes):
+    vae = small(max_iter=2)
+    vae.fit(diabetes)
+    assert vae.__sklearn_is_fitted__()
+    del vae._order
+    with pytest.raises(NotFittedError):
+        vae.transform(diabetes)
+
+
+@pytest.mark.parametrize("n_draws", [4, 100])
+def test_scores_are_lower_bounds_on_average(n_draws):
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=200)
+    rows = np.c_[z, np.sin(2 * z), z**2] + 0.2 * rng.normal(size=(200, 3))
+    vae = VAETransformer(1, prior="normal", max_iter=150, random_state=0).fit(rows)
+    module, x = vae.module_.double(), vae.module_.likelihood.standardize(torch.tensor(rows[:40]))
+    grid = torch.linspace(-8, 8, 4001, dtype=torch.float64)[:, None]
+    with torch.no_grad():
+        log_px = module.likelihood.row_log_prob(x, module.decoder(grid)[:, None].expand(-1, 40, -1))
+        truth = torch.logsumexp(log_px + module.prior.log_prob(grid)[:, None], 0) + math.log(16 / 4000)
+        generator = torch.Generator().manual_seed(0)
+        n_there = n_draws // 4
+        error = []
+        for _ in range(400):
+            shape = (n_draws - n_there, 40, 1)
+            noise = torch.randn(shape, generator=generator, dtype=torch.float64)
+            there = module.prior.sample(40 * n_there, generator).view(n_there, 40, 1)
+            error.append(module.log_marginal(x, noise, there) - truth)
+    error = torch.stack(error)
+    assert error.mean() < 0.002
+    assert abs(error.exp().mean() - 1) < 0.01
