@@ -6,9 +6,10 @@ import torch
 
 from ._random import uniform
 
-__all__ = ["Posterior", "log_mixture", "moments", "resample"]
+__all__ = ["Posterior", "log_mean", "log_mixture", "moments", "resample"]
 
 LOG_2PI = math.log(2 * math.pi)
+LEAST_CONTROLLED = 50  # draws from which on control variates do not bias their mean
 PSEUDO_DRAWS = 2.0  # that the spread one starts from counts as, beside draws of weight
 
 
@@ -59,6 +60,27 @@ def log_mixture(
     if n_there:
         parts.append(log_pz + math.log(n_there / n))
     return torch.logsumexp(torch.stack(parts), 0) if len(parts) > 1 else parts[0]
+
+
+def log_mean(log_weights: torch.Tensor, log_share: torch.Tensor) -> torch.Tensor:
+    """Return the logarithm of the mean weight of draws from several sources together, shape (B,).
+
+    The share of one source in the density of all is 1 on average; what the weights owe to its being another
+    among these draws is taken off (a control variate).
+
+    Parameters
+    ----------
+    log_weights, log_share : Tensor of shape (S, B)
+    """
+    most = log_weights.amax(0)
+    most = torch.where(torch.isinf(most), 0.0, most)  # of a row that has probability 0
+    if len(log_weights) < LEAST_CONTROLLED:  # too few to tell how both go together
+        return most + torch.log(torch.exp(log_weights - most).mean(0))
+    weight, excess = torch.exp(log_weights - most), torch.exp(log_share) - 1
+    mean, scatter = weight.mean(0), excess - excess.mean(0)
+    slope = (scatter * weight).sum(0) / scatter.square().sum(0).clamp(min=torch.finfo(mean.dtype).tiny)
+    better = mean - slope * excess.mean(0)
+    return most + torch.log(torch.maximum(torch.minimum(better, 2 * mean), mean / 2))
 
 
 def moments(z: torch.Tensor, weight: torch.Tensor, start: Posterior) -> Posterior:

@@ -3,15 +3,15 @@
 import copy
 import math
 from collections.abc import Callable
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ._posterior import Posterior, log_mixture, moments, resample
+from ._posterior import Posterior, log_mean, log_mixture, moments, resample
 from ._random import normal
+from ._terms import Terms
 
 if TYPE_CHECKING:
     from ._mixed import MixedModel
@@ -22,7 +22,6 @@ __all__ = ["VAE", "Posterior", "Terms", "posterior_of"]
 
 Map: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
 
-LEAST_CONTROLLED = 50  # draws from which on control variates do not bias their mean
 MOST_STEPS = 3.0  # that the prior moves a posterior by, of the width of p(z given x)
 MAX_LOG_STD = 8.0  # posterior standard deviations stay within e^-8 ... e^8
 
@@ -42,119 +41,6 @@ def posterior_of(encoder: Map, features: torch.Tensor) -> Posterior:
     mean, log_std = encoder(features).chunk(2, -1)
     # hardtanh is clamp with a backward pass of one kernel in place of six
     return Posterior(mean, F.hardtanh(log_std, -MAX_LOG_STD, MAX_LOG_STD))
-
-
-class Terms:
-    """The pieces of the bound for S draws of B rows, each computed when first asked for.
-
-    Attributes
-    ----------
-    posterior : Posterior
-    z : Tensor of shape (S, B, K)
-    output : Tensor of shape (S, B, P)
-        What the decoder made of z.
-    log_px : Tensor of shape (S, B)
-        log p(x given z), summed over the columns.
-    weight : Tensor of shape (B,) or None
-        What each row counts in the statistics of the batch; None means all the same.
-    y : Tensor of int, shape (B,), or None
-        Classes, where they are known.
-    """
-
-    def __init__(
-        self,
-        prior: "PriorModel",
-        posterior: Posterior,
-        noise: torch.Tensor,
-        z: torch.Tensor,
-        output: torch.Tensor,
-        log_px: torch.Tensor,
-        weight: torch.Tensor | None = None,
-        y: torch.Tensor | None = None,
-    ) -> None:
-        self.posterior = posterior
-        self.z = z
-        self.output = output
-        self.log_px = log_px
-        self.weight = weight
-        self._prior = prior
-        self._noise = noise
-        self.y = y
-
-    @cached_property
-    def log_pz(self) -> torch.Tensor:
-        """Density log p(z), or log p(z given y) where classes are known, shape (S, B)."""
-        return self._prior.log_prob(self.z, self.y)
-
-    @cached_property
-    def log_qz(self) -> torch.Tensor:
-        """Density log q(z given x), shape (S, B)."""
-        return self.posterior.log_prob(self._noise)
-
-    @cached_property
-    def reconstruction(self) -> torch.Tensor:
-        """E[log p(x given z)] under q, shape (B,)."""
-        return _mean(self.log_px)
-
-    @cached_property
-    def kl(self) -> torch.Tensor:
-        """KL(q(z given x) || p(z)), in closed form or over the draws, shape (B,)."""
-        kl = self._prior.kl_from(self.posterior, self.y)
-        return _mean(self.log_qz - self.log_pz) if kl is None else kl
-
-    @property
-    def log_weights(self) -> torch.Tensor:
-        """Importance weights log p(x, z) - log q(z given x), shape (S, B)."""
-        return self.log_px + self.log_pz - self.log_qz
-
-    @cached_property
-    def share(self) -> torch.Tensor:
-        """Share of each row in the batch, shape (B,): a sum weighted with it is a mean over rows."""
-        if self.weight is None:
-            return torch.full_like(self.log_px[0].detach(), 1 / self.log_px.shape[1])
-        weight = self.weight + torch.finfo(self.weight.dtype).tiny  # weights may all be 0
-        return weight / weight.sum()
-
-    def prior_draws(self, n_draws: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Draw from the prior, as random as the noise of the rows and as repeatable.
-
-        Returns
-        -------
-        z : Tensor of shape (n_draws, K)
-            Constants.
-        weight : Tensor of shape (n_draws,)
-            1 / n_draws in value; a mean weighted with it has the gradient of the expectation
-            under the prior, by the score function, whatever the prior.
-        """
-        seed = int(self._noise[0, 0, :1].view(torch.int32)[0].item())  # the bits of one number
-        generator = torch.Generator().manual_seed(seed)
-        with torch.no_grad():
-            z = self._prior.sample(n_draws, generator).to(self.z)
-        log_pz = self._prior.log_prob(z)
-        return z, torch.softmax(log_pz - log_pz.detach(), 0)
-
-    def prior_fit(self) -> torch.Tensor:
-        """Return 0 for each row, shape (B,), with the gradient of E[log p(z given y)] by the prior alone."""
-        log_pz = _mean(self._prior.log_prob(self.z.detach(), self.y))
-        return log_pz - log_pz.detach()
-
-
-def _mean(values: torch.Tensor) -> torch.Tensor:
-    """Average over the draws; one alone needs only a view."""
-    return values.squeeze(0) if len(values) == 1 else values.mean(0)
-
-
-def _log_mean(log_weights: torch.Tensor, log_share: torch.Tensor) -> torch.Tensor:
-    """Return the logarithm of the mean weight, less what goes with shares whose mean should be 1."""
-    most = log_weights.amax(0)
-    most = torch.where(torch.isinf(most), 0.0, most)  # of a row that has probability 0
-    if len(log_weights) < LEAST_CONTROLLED:  # too few to tell how both go together
-        return most + torch.log(torch.exp(log_weights - most).mean(0))
-    weight, excess = torch.exp(log_weights - most), torch.exp(log_share) - 1
-    mean, scatter = weight.mean(0), excess - excess.mean(0)
-    slope = (scatter * weight).sum(0) / scatter.square().sum(0).clamp(min=torch.finfo(mean.dtype).tiny)
-    better = mean - slope * excess.mean(0)
-    return most + torch.log(torch.maximum(torch.minimum(better, 2 * mean), mean / 2))
 
 
 def _shares(x: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
@@ -447,7 +333,7 @@ class VAE(nn.Module):
         complete : bool, default=False
         y : Tensor of int, shape (B,), or None
         """
-        return _log_mean(*self._weigh(x, noise, there, complete, y)[1:])
+        return log_mean(*self._weigh(x, noise, there, complete, y)[1:])
 
     def log_cells(
         self,
@@ -464,7 +350,7 @@ class VAE(nn.Module):
         is missing; the last column is the second, so a row sums to its `log_marginal`.
         """
         output, log_weights, log_share = self._weigh(x, noise, there, complete, y)
-        log_px = _log_mean(log_weights, log_share)
+        log_px = log_mean(log_weights, log_share)
         cells = self.likelihood.log_prob(x, output, complete)
         cells = (torch.softmax(log_weights, 0).unsqueeze(-1) * cells).sum(0)
         return torch.cat((cells, (log_px - cells.sum(-1)).unsqueeze(-1)), -1)
