@@ -457,7 +457,7 @@ def hooked():
     [
         (lambda x: x, "<lambda>.* at 'value'.*cannot be saved.*define it by name"),
         (iter([]), "list_iterator.* at 'value'"),
-        ({"a": [b"x"]}, r"bytes at 'value\.a\.0'"),
+        ({"a": [bytearray(b"x")]}, r"bytearray at 'value\.a\.0'"),
         (np.zeros(1, dtype=[("a", int)]), "at 'value'"),
         (np.ma.masked_array([1.0]), "at 'value'"),
         (torch.zeros(2).to_sparse(), "at 'value'"),
