@@ -29,6 +29,7 @@ __all__ = ["Table", "is_frame", "is_table", "make_plain", "refuse_levels"]
 
 ID_ROWS, ID_SHARE = 50, 0.95  # rows from which on a text column with more distinct values is refused
 SHOWN = 20  # names or levels in an error
+STEPS = (86400, 3600, 60, 1)  # seconds that people count by
 
 
 def is_frame(X: Any) -> Any:
@@ -98,6 +99,8 @@ class Column:
     local : bool
         Whether moments with a time zone count by the clocks there, where days are all as long. Of
         an hour that comes twice the first is meant.
+    step : int
+        Seconds between moments or durations at least: a day, an hour, a minute, a second, or 0.
     empty : bool
         Whether every cell was missing.
     hole : object
@@ -111,6 +114,7 @@ class Column:
     whole: bool = False
     origin: int = 0
     local: bool = False
+    step: int = 0
     empty: bool = False
     hole: Any = None
 
@@ -133,7 +137,10 @@ class Column:
             return replace(column, levels=levels)
         if kind in TIMES and not column.empty:
             column = replace(column, local=kind == "datetime with time zone" and _is_by_clock(series))
-            return replace(column, origin=int(np.floor(np.nanmin(series.seconds(zone=column.zone)))))
+            origin = int(np.floor(np.nanmin(series.seconds(zone=column.zone))))
+            seconds = series.seconds(origin, column.zone)[~missing]
+            step = next((step for step in STEPS if not (seconds % step).any()), 0)
+            return replace(column, origin=origin, step=step)
         return column
 
     def encode(self, series: Any) -> Any:
@@ -293,11 +300,13 @@ class Table:
             )
 
     def settle(self, values: Any) -> Any:
-        """Return drawn rows as ones that the types of the columns have room for."""
+        """Return drawn rows as ones that the types of the columns have room for, at the steps of moments."""
         values = values.copy()
         for j, column in enumerate(self.columns):
             if column.whole and column.kind == "number":
                 values[:, j] = round_whole(values[:, j], column.dtype)
+            elif column.step:
+                values[:, j] = np.rint(values[:, j] / column.step) * column.step
         return values
 
     def wrap(self, values: Any, index: Any = None, whole: Any = False) -> Any:

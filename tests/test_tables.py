@@ -500,3 +500,23 @@ def test_levels_told_to_the_likelihood_are_those_of_the_columns():
 def test_several_values_for_one_column(learned, value):
     with pytest.raises(ValueError, match="of several values for column 'degree'; expected one"):
         learned.sample_conditional({"degree": value})
+
+
+@pytest.mark.parametrize(("unit", "freq"), [("D", 86400), ("h", 3600), ("s", 1), ("ms", 0.001)])
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_imputed_moments_are_at_the_steps_of_the_data(library, unit, freq):
+    rng = np.random.default_rng(0)
+    moments = pd.Timestamp("2020-01-01") + pd.to_timedelta(rng.integers(0, 10**4, 90), unit=unit)
+    X = pd.DataFrame({"t": moments.as_unit("us"), "d": pd.to_timedelta(rng.integers(9, 99, 90), unit=unit)})
+    X["k"] = rng.choice(list("xy"), 90)
+    holed = X.assign(t=X["t"].mask(np.arange(90) % 3 == 0), d=X["d"].mask(np.arange(90) % 3 == 1))
+    table = pl.from_pandas(holed) if library == "polars" else holed
+    filled = small(max_iter=2).fit(table).impute(table)
+    filled = filled.to_pandas() if library == "polars" else filled
+    for seconds in (
+        (filled["t"] - pd.Timestamp("2020-01-01")).dt.total_seconds(),
+        filled["d"].dt.total_seconds(),
+    ):
+        assert seconds.notna().all()
+        if freq >= 1:
+            assert (seconds % freq == 0).all()
