@@ -1,10 +1,14 @@
 """All that is private to scikit-learn or absent from some of its supported versions."""
 
 import math
+import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any, TypeVar
 
+import sklearn
 from sklearn.base import _fit_context
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils._metadata_requests import MetadataRequest, MethodMetadataRequest
@@ -31,6 +35,8 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 fit_context: Callable[..., Callable[[Method], Method]] = _fit_context  # scikit-learn does not say so
 with_callbacks: Callable[[Method], Method] = _with_callbacks
 
+LIBRARIES = tuple(str(Path(file).parent) for file in (__file__, sklearn.__file__))
+
 METADATA_REQUESTS = [MetadataRequest, MethodMetadataRequest]  # what `set_fit_request` leaves behind
 
 __all__ = [
@@ -46,6 +52,7 @@ __all__ = [
     "check_sample_weight",
     "fit_context",
     "nested_fit",
+    "warn",
     "with_callbacks",
 ]
 
@@ -139,3 +146,11 @@ def callback_transport() -> Any:
 def callback_state(estimator: object) -> dict[str, Any]:
     """Return the attributes that scikit-learn's callbacks keep on an estimator during a fit."""
     return {key: value for key, value in vars(estimator).items() if "callback" in key}
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn at the line of the user that led here, however many calls of ours and scikit-learn's ago."""
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(LIBRARIES):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)

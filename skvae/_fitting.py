@@ -2,7 +2,6 @@
 
 import copy
 import re
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -16,7 +15,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from torch import nn
 
 from ._arrays import Container, are_dependent, choose_rows, has_holes, merge_rows, split_rows, torch_dtype
-from ._compat import EpochCallbacks, callback_state
+from ._compat import EpochCallbacks, callback_state, warn
 from ._defaults import choose_networks, choose_plan, choose_threads
 from ._observation import ObservationModel
 from ._random import GlobalStream, draw_seed, global_seed, make_generator
@@ -321,20 +320,18 @@ def falls_fast(losses: list[float]) -> bool:
 
 def warn_of_haste(epochs: int) -> None:
     """Say that there were too few epochs."""
-    warnings.warn(
+    warn(
         f"The loss was still falling fast when the learning rate began to sink: max_iter={epochs} is few for "
         "these rows. Raise it, or leave it at 'auto'.",
         ConvergenceWarning,
-        stacklevel=2,
     )
 
 
 def warn_of_collapse(beta: float) -> None:
     """Say that no component is in use, and what to do about it."""
     remedy = f"beta={beta!r} is far too high; lower it" if beta > 1 else "train longer, or lower beta"
-    warnings.warn(
+    warn(
         "Columns depend on each other, but no component tells anything about the rows (posterior collapse): "
         f"transform and inverse_transform give nearly the same for all. Likely {remedy}.",
         ConvergenceWarning,
-        stacklevel=2,
     )

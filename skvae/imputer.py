@@ -20,6 +20,7 @@ from ._compat import (
     check_feature_names_in,
     fit_context,
     nested_fit,
+    warn,
     with_callbacks,
 )
 from ._fitting import all_or_nothing
@@ -222,10 +223,9 @@ class VAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             places = np.arange(X.shape[1])
             filled = holes & (self._is_known | _holds_numbers(X))
         elif not self._is_known.all():
-            warnings.warn(
+            warn(
                 f"Skipping features without any observed values: {self._names(~self._is_known)!r}. At least "
                 "one is needed to learn from, or keep_empty_features=True.",
-                stacklevel=4,  # past the wrapper of set_output
             )
         values = [values[place] for place in places]
         result = put(take_columns(X, places), filled[:, places], values)

@@ -2,7 +2,6 @@
 
 import math
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
 from ._adam import Adam
+from ._compat import warn
 from ._products import tensor_float32
 from ._random import normal
 from ._replay import Replay
@@ -183,10 +183,9 @@ def train(
         if not run.is_sound():
             run.go_back()
             optimizer.reset()
-        warnings.warn(
+        warn(
             f"Training was interrupted after {len(run.records)} epochs; the weights so far are kept.",
             ConvergenceWarning,
-            stacklevel=2,
         )
     except RuntimeError as error:
         if plan.compile and type(error).__module__.startswith("torch._"):  # raised by torch's compiler

@@ -18,6 +18,7 @@ from sklearn.datasets import load_wine
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.model_selection import train_test_split
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import scale
 from torch import nn
 
@@ -1369,3 +1370,9 @@ def test_scores_are_lower_bounds_on_average(n_draws):
     error = torch.stack(error)
     assert error.mean() < 0.002
     assert abs(error.exp().mean() - 1) < 0.01
+
+
+def test_warnings_point_at_the_line_of_the_user(diabetes):
+    with pytest.warns(ConvergenceWarning, match="still falling") as caught:
+        make_pipeline(VAETransformer(2, max_iter=4, random_state=0)).fit_transform(diabetes)
+    assert caught[0].filename == __file__
