@@ -86,8 +86,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         Epochs at most. "auto": 500 if all rows make one batch, else what gives some 2,000 steps, more
         from 1,500 rows on, and for tables of mixed types 600 to some thousands; `n_iter_` tells.
     batch_size : int or "auto", default="auto"
-        Rows per step, about, as the batches of an epoch are equally large. "auto": all rows if up to 256 are distinct, else 128; 512 for tables of mixed
-        types of more than 10,000 rows.
+        Rows per step, about, as the batches of an epoch are equally large. "auto": all rows if up to
+        256 are distinct, else 128; 512 for tables of mixed types of more than 10,000 rows.
     learning_rate : float or "auto", default="auto"
         Peak rate of the one-cycle schedule. "auto": 0.006; for tables of mixed types 0.003 from batches
         of 512 rows on, 0.015 if all rows make one.
