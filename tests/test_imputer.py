@@ -394,7 +394,7 @@ def test_any_rows(iris_imputer, rows):
     assert np.isfinite(filled).all()
     assert filled[seen].tobytes() == rows[seen].tobytes()
     one_by_one = np.vstack([iris_imputer.transform(row[None]) for row in rows])
-    np.testing.assert_allclose(filled, one_by_one, rtol=1e-3, atol=1e-3)  # float32, of far values
+    np.testing.assert_allclose(filled, one_by_one, rtol=5e-3, atol=1e-3)  # weights in float32, of far values
 
 
 @pytest.fixture(scope="module")
