@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
+MOST, SLOW = 3.0, 0.02  # norm of a gradient in usual ones; share of the latest in that average
+
 
 class Adam:
     """Adam with a Gaussian prior on some of the weights, in one pass over them.
@@ -15,8 +17,9 @@ class Adam:
     ``torch.optim.Adam(fused=True)``, without that class: it imports torch's compiler, which
     takes seconds, and costs a small network as much time as its matrix products.
 
-    No gradient needs clipping: with these betas one step moves a weight by at most
-    (1 - 0.9) / sqrt(1 - 0.99) = 1 times the rate, whatever the gradient.
+    One step moves a weight by at most (1 - 0.9) / sqrt(1 - 0.99) = 1 times the rate, whatever the
+    gradient. Where single gradients are far larger than others, the next ten steps go the same way, all
+    weights together, which `step` can prevent.
 
     Parameters
     ----------
@@ -48,11 +51,13 @@ class Adam:
         self.first = [torch.zeros_like(p) for p in self.parameters]
         self.second = [torch.zeros_like(p) for p in self.parameters]
         self.n_steps = torch.zeros((), dtype=torch.float32, device=self.parameters[0].device)
+        self.usual_norm = torch.zeros_like(self.n_steps)
         self.average = [p.detach().clone() for p in self.parameters] if self.averaging else []
 
     def state(self) -> dict[str, Any]:
         """Return what `load_state` takes."""
-        return {"tensors": [self.first, self.second, self.average], "n_steps": self.n_steps}
+        tensors = [self.first, self.second, self.average]
+        return {"tensors": tensors, "n_steps": self.n_steps, "usual_norm": self.usual_norm}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from what `state` returned."""
@@ -61,6 +66,7 @@ class Adam:
             for tensor, value in zip(ours, theirs, strict=True):
                 tensor.copy_(value)
         self.n_steps = state["n_steps"].to(self.n_steps, copy=True)
+        self.usual_norm = state.get("usual_norm", self.usual_norm).to(self.n_steps, copy=True)
 
     @torch.no_grad()
     def swap_average(self) -> None:
@@ -71,8 +77,13 @@ class Adam:
             self.average = weights
 
     @torch.no_grad()
-    def step(self, gradients: Sequence[Any], rate: Any) -> None:
-        """Update the weights at a rate, a number or tensor; a gradient of None leaves its weights alone."""
+    def step(self, gradients: Sequence[Any], rate: Any, clip: bool = False) -> None:
+        """Update the weights at a rate, a number or tensor; a gradient of None leaves its weights alone.
+
+        With `clip`, gradients whose norm together is above `MOST` times the usual one are cut to that,
+        after Pascanu, Mikolov and Bengio (2013), arXiv:1211.5063.
+        """
+        excess = self._excess(gradients) if clip else None
         self.n_steps += 1
         gradients = [_laid_out_as(p, g) for p, g in zip(self.parameters, gradients, strict=True)]
         for part, weight_decay, factor in self.groups:
@@ -93,11 +104,21 @@ class Adam:
                 eps=self.eps,
                 amsgrad=False,
                 maximize=False,
+                grad_scale=excess,
             )
         if self.averaging:
             steps = torch._foreach_sub(self.parameters, self.average)
             torch._foreach_mul_(steps, 10 / (10 + self.n_steps))
             torch._foreach_add_(self.average, steps)
+
+    def _excess(self, gradients: Sequence[Any]) -> torch.Tensor:
+        """Return what to divide the gradients by, 1 or more; go on with the average of their norms."""
+        norms = torch._foreach_norm([g for g in gradients if g is not None])
+        norm = torch.linalg.vector_norm(torch.stack([n.float() for n in norms]))
+        most = MOST * torch.where(self.usual_norm > 0, self.usual_norm, norm)
+        share = torch.where(self.usual_norm > 0, SLOW, 1.0).to(norm)
+        self.usual_norm.lerp_(torch.minimum(norm, most), share)
+        return (norm / most.clamp(min=torch.finfo(norm.dtype).tiny)).clamp(min=1.0)
 
 
 def _laid_out_as(parameter: torch.Tensor, gradient: torch.Tensor | None) -> torch.Tensor | None:

@@ -17,7 +17,8 @@ from torch import nn
 from ._arrays import Container, are_dependent, choose_rows, has_holes, merge_rows, split_rows, torch_dtype
 from ._compat import EpochCallbacks, callback_state, warn
 from ._defaults import choose_networks, choose_plan, choose_threads
-from ._observation import ObservationModel
+from ._mixed import MixedModel
+from ._observation import OfTable
 from ._random import GlobalStream, draw_seed, global_seed, make_generator
 from ._reading import read_classes, read_training, read_validation
 from ._rows import AnyRows, Data, load_rows
@@ -76,7 +77,7 @@ def fit_model(
     with all_or_nothing(vae):
         if not continuing:
             vae.likelihood_ = resolve_likelihood(vae.likelihood, X, vae.categorical_features)
-            vae._container = None if isinstance(vae.likelihood_, Mixed) else Container(X)
+            vae._container = None if isinstance(vae.likelihood_, OfTable) else Container(X)
         X, y, weight = read_training(vae, X, y, sample_weight, first=not continuing)
         if continuing:
             check_continuing(vae, X)
@@ -146,7 +147,7 @@ def build_model(vae: Any, data: Data, amount: float, held_out: bool) -> None:
     encoder, decoder = vae.encoder or default[0], vae.decoder or default[1]
     with global_seed(vae._seed):
         observation = vae.likelihood_.build(data.X, data.weight)
-        if isinstance(observation, ObservationModel):
+        if not isinstance(observation, MixedModel):
             observation.show_holes(has_holes(data.X))
         n_in, n_out, k = observation.in_features, observation.out_features, vae.n_components
         encoder = build_network(encoder, "encoder", n_in, 2 * k)

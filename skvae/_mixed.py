@@ -13,7 +13,7 @@ from torch import nn
 
 from ._cells import Cells, cut, flatten, levels, waves
 from ._lookup import Lookup
-from ._observation import Likelihood
+from ._observation import OfTable
 from ._random import uniform
 from ._typing import Array
 
@@ -33,7 +33,7 @@ MAX_CODES = 20_000  # of all columns together: bounds the bins of a wide table
 ROWS_PER_BIN = 20
 
 
-class Mixed(Likelihood):
+class Mixed(OfTable):
     """A table: each column a distribution over levels or bins, given z and the columns before it.
 
     A numeric column is cut into bins of about equal mass, finer where there are enough rows, and
@@ -84,26 +84,11 @@ class Mixed(Likelihood):
         n_bins = self.n_bins
         if n_bins != "auto" and (not isinstance(n_bins, Integral) or isinstance(n_bins, bool) or n_bins < 1):
             raise ValueError(f"Got n_bins={n_bins!r}; expected 'auto' or a whole number of at least 1.")
-        n_levels = self._levels(X)
-        for j in np.flatnonzero(n_levels):
-            column = X[:, j][~np.isnan(X[:, j])]
-            if ((column < 0) | (column >= n_levels[j]) | (column != np.floor(column))).any():
-                raise ValueError(
-                    f"Got likelihood='mixed' with values in column {j} that are not among its {n_levels[j]} "
-                    "levels; expected codes 0, 1, 2 ..."
-                )
-
-    def _levels(self, X: Array) -> Array:
-        n_levels = np.zeros(X.shape[1], dtype=int) if self.levels is None else np.asarray(self.levels)
-        if n_levels.shape != (X.shape[1],):
-            raise ValueError(
-                f"Got levels={self.levels!r} for {X.shape[1]} columns; expected one number each."
-            )
-        return n_levels
+        super().check(X)
 
     def build(self, X: Array, sample_weight: Array | None = None) -> "MixedModel":
         """Cut the columns into cells; return a `MixedModel`."""
-        n_levels = self._levels(X)
+        n_levels = self.count_levels(X)
         amount = len(X) if sample_weight is None else sample_weight.sum()
         n_bins = self.n_bins
         if n_bins == "auto":

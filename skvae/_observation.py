@@ -50,6 +50,39 @@ class Likelihood(BaseEstimator, ABC):
         """
 
 
+class OfTable(Likelihood):
+    """Specification of p(x given z) of a table: columns of numbers and columns of levels.
+
+    Attributes
+    ----------
+    levels : sequence of int or None
+        For each column the number of its levels, coded 0, 1, 2 ..., or 0 if it is numeric. None:
+        all are numeric.
+    """
+
+    levels: Sequence[int] | None
+
+    def check(self, X: Array) -> None:
+        """Accept any number in a numeric column, and codes of levels."""
+        n_levels = self.count_levels(X)
+        for j in np.flatnonzero(n_levels):
+            column = X[:, j][~np.isnan(X[:, j])]
+            if ((column < 0) | (column >= n_levels[j]) | (column != np.floor(column))).any():
+                raise ValueError(
+                    f"Got likelihood={self.name!r} with values in column {j} that are not among its "
+                    f"{n_levels[j]} levels; expected codes 0, 1, 2 ..."
+                )
+
+    def count_levels(self, X: Array) -> Array:
+        """Return `levels` as an array, one for each column of X."""
+        n_levels = np.zeros(X.shape[1], dtype=int) if self.levels is None else np.asarray(self.levels)
+        if n_levels.shape != (X.shape[1],):
+            raise ValueError(
+                f"Got levels={self.levels!r} for {X.shape[1]} columns; expected one number each."
+            )
+        return n_levels
+
+
 class ObservationModel(nn.Module):
     """Module of p(x given z): location and scale, learned constants, and a `Likelihood`.
 
@@ -279,7 +312,10 @@ class ObservationModel(nn.Module):
         Tensor of shape (B, n_features)
             E[x given the cells seen] in the units of the data; of levels the most probable one.
         """
-        weight = torch.softmax(self.row_log_prob(x, output) + log_ratio, 0)
+        return self.average(output, torch.softmax(self.row_log_prob(x, output) + log_ratio, 0))
+
+    def average(self, output: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """Return the mean, or the most probable level, over draws of z by their weights, shape (S, B)."""
         params = self._params(output)
         mode = getattr(self.likelihood, "mode", None)
         if mode is not None:

@@ -7,11 +7,12 @@ from sklearn.utils import _safe_indexing, check_consistent_length, column_or_1d
 from sklearn.utils.validation import validate_data
 
 from ._compat import check_sample_weight
+from ._observation import OfTable
 from ._rows import Data, is_mapped, is_streamed
 from ._typing import Array
 from ._values import is_missing
 from .columns import Table, is_frame, make_plain, refuse_large, refuse_levels
-from .likelihoods import Categorical, Mixed
+from .likelihoods import Categorical
 
 FLOATS = [np.float64, np.float32]
 UNLABELLED = "no_validation"  # what `validate_data` calls rows without y
@@ -21,7 +22,7 @@ def read(
     vae: Any, X: Any, y: Any = UNLABELLED, *, reset: bool = False, ensure_min_samples: int = 1
 ) -> tuple[Array, Any]:
     """Check rows and classes, return them as matrix and array; with `reset`, learn the columns."""
-    mixed, unlabelled = isinstance(vae.likelihood_, Mixed), isinstance(y, str)
+    mixed, unlabelled = isinstance(vae.likelihood_, OfTable), isinstance(y, str)
     if mixed and is_frame(X):
         validate_data(vae, X, y, reset=reset, skip_check_array=True)
         if len(X) < ensure_min_samples:
@@ -71,7 +72,7 @@ def read_levels(vae: Any, X: Array) -> list[int]:
     """Return for each column of a matrix of rows the number of its levels, 0 for numbers."""
     if isinstance(vae.likelihood_, Categorical):
         return [1 + int(np.nan_to_num(column).max()) for column in X.T]
-    levels = vae.likelihood_.levels if isinstance(vae.likelihood_, Mixed) else None
+    levels = vae.likelihood_.levels if isinstance(vae.likelihood_, OfTable) else None
     return [0] * X.shape[1] if levels is None else list(levels)
 
 
@@ -82,7 +83,7 @@ def read_training(
     y = y if vae.conditional else UNLABELLED
     labelled = vae.conditional and y is not None
     can_select = is_frame(X) or (isinstance(X, np.ndarray) and not is_mapped(X))
-    if sample_weight is not None and isinstance(vae.likelihood_, Mixed) and can_select:
+    if sample_weight is not None and isinstance(vae.likelihood_, OfTable) and can_select:
         weight = read_weights(sample_weight, X)  # before levels are learned of rows that do not count
         rows = np.flatnonzero(weight)
         check_consistent_length(X, y if labelled else None)

@@ -14,6 +14,7 @@ from sklearn.frozen import FrozenEstimator
 
 from . import likelihoods, networks, objectives, priors
 from ._compat import Interval, StrOptions
+from ._observation import OfTable
 from ._typing import Builder, Device, RandomState
 from .columns import is_table
 
@@ -81,10 +82,10 @@ def resolve_likelihood(value: str | likelihoods.Likelihood, X: Any, categorical_
         else:
             value = "bernoulli" if getattr(X, "dtype", None) == np.bool_ else "gaussian"
     likelihood = resolve(value, LIKELIHOODS)
-    if chosen and not isinstance(likelihood, likelihoods.Mixed):
+    if chosen and not isinstance(likelihood, OfTable):
         raise ValueError(
             f"Got categorical_features={categorical_features!r} with likelihood={value!r}, which has no "
-            "columns of levels. Set likelihood='auto' or 'mixed'."
+            "columns of levels. Set likelihood='auto', 'mixed' or 'heterogeneous'."
         )
     return likelihood
 

@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from ._files import write_file
-from ._observation import ObservationModel
+from ._observation import OfTable
 from .model import VAE
 from .transformer import VAETransformer
 
@@ -58,7 +58,7 @@ def export_onnx(
     if part not in PARTS:
         raise ValueError(f"Got part={part!r}; expected 'encoder' or 'decoder'.")
     check_is_fitted(estimator)
-    if part == "encoder" and not isinstance(estimator.module_.likelihood, ObservationModel):
+    if part == "encoder" and isinstance(estimator.likelihood_, OfTable):
         raise ValueError(
             "Got part='encoder' of a model of tables, which looks its cells up as ONNX cannot; expected "
             "part='decoder', or a model of numbers."

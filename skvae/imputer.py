@@ -38,9 +38,8 @@ from .transformer import VAETransformer
 __all__ = ["VAEImputer"]
 
 MANY_ROWS, MANY_EPOCHS = 10_000, 74  # where less network per row errs as little in half the time
-MIXED_BATCH = 256  # of such rows of mixed types: half of the usual one, as often
 LEAST_DRAWS, MOST_DRAWS, ALL_DRAWS = 100, 500, 2_500_000  # of z: for a row, and for all rows of a fit
-MIXED_DRAWS = 50, 100, 1_200_000  # the same where columns are of mixed types
+MIXED_DRAWS = 50, 100, 1_200_000  # the same under `Mixed`
 
 
 class VAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
@@ -55,11 +54,11 @@ class VAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     ----------
     estimator : VAETransformer, FrozenEstimator or None, default=None
         The model of the rows; `fit` trains a clone. None:
-        ``VAETransformer(objective=IWAE())``, as Mattei and Frellsen (2019), MIWAE, arXiv:1812.02633,
-        and for numbers alone with ``weight_decay=1 / n_samples``: networks freer than usual. From 10,000
-        rows on networks of numbers are smaller, in larger batches, and mixed types train in batches of
-        256. A fitted one in `sklearn.frozen.FrozenEstimator` is used as it is, and no column is dropped
-        that it knows.
+        ``VAETransformer(objective=IWAE(), weight_decay=1 / n_samples)``, as Mattei and Frellsen (2019),
+        MIWAE, arXiv:1812.02633, with networks freer than usual, and for columns of mixed types
+        ``likelihood="heterogeneous"``. From 10,000 rows on networks are smaller, in larger batches. A
+        fitted one in `sklearn.frozen.FrozenEstimator` is used as it is, and no column is dropped that it
+        knows.
     missing_values : number, str, NaN, None or pandas.NA, default=NaN
         What marks a missing cell. NaN, None and pandas.NA all stand for whatever the table's
         library takes for missing. With a number or a text no cell may be missing otherwise; a text
@@ -74,7 +73,7 @@ class VAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         numbers; those of levels or moments stay empty. False drops them.
     n_draws : int or "auto", default="auto"
         Draws of z per row. "auto" is 500, fewer if `fit` got more than 5,000 rows, down to 100 from
-        25,000 rows on. For a model of columns of mixed types, whose draws take longer, it is 100, fewer
+        25,000 rows on. For a model with ``likelihood="mixed"``, whose draws take longer, it is 100, fewer
         from 12,000 rows, down to 50 from 24,000 rows on.
     random_state : int, RandomState instance or None, default=None
         Seeds the draws of `sample_posterior`, and replaces that of `estimator`, unless None.
@@ -297,14 +296,11 @@ class VAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
 
 def default_estimator(X: Any) -> VAETransformer:
     """Return the model that ranked best for rows as those of X."""
-    if is_table(X):
-        batch_size: Any = MIXED_BATCH if len(X) >= MANY_ROWS else "auto"
-        return VAETransformer(objective=IWAE(), batch_size=batch_size)
-    many: dict[str, Any] = {}
+    params: dict[str, Any] = {"likelihood": "heterogeneous"} if is_table(X) else {}
     if len(X) >= MANY_ROWS:
         epochs = max(1, round(MANY_EPOCHS * (MANY_ROWS / len(X)) ** 0.44))
-        many = {"hidden_layer_sizes": (128, 128), "batch_size": 256, "max_iter": epochs}
-    return VAETransformer(objective=IWAE(), weight_decay=1 / len(X), **many)
+        params |= {"hidden_layer_sizes": (128, 128), "batch_size": 256, "max_iter": epochs}
+    return VAETransformer(objective=IWAE(), weight_decay=1 / len(X), **params)
 
 
 def _holds_numbers(X: Any) -> Array:

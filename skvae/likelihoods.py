@@ -6,7 +6,7 @@ looks at the training data and returns an `ObservationModel`, the module that th
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from numbers import Real
 from typing import Any, ClassVar, Literal
 
@@ -16,8 +16,9 @@ import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
 
 from ._arrays import location_and_scale, moments, row_chunks
+from ._joint import JointModel
 from ._mixed import Mixed
-from ._observation import Likelihood, ObservationModel
+from ._observation import Likelihood, ObservationModel, OfTable
 from ._random import bernoulli, normal, poisson, standard_gamma, uniform
 from ._typing import Array
 
@@ -27,6 +28,7 @@ __all__ = [
     "Columnwise",
     "ContinuousBernoulli",
     "Gaussian",
+    "Heterogeneous",
     "Likelihood",
     "Mixed",
     "NegativeBinomial",
@@ -491,7 +493,11 @@ class Categorical(Columnwise):
     def build(self, X: Array, sample_weight: Array | None = None) -> ObservationModel:
         """Count the levels, centre the one-hot columns and start at the levels' log-shares."""
         own = np.nan_to_num(np.fmax.reduce(X, axis=0)).astype(int)  # fmax ignores NaN
-        n_levels = int(own.max()) + 1
+        return self.build_levels(X, own + 1, sample_weight)
+
+    def build_levels(self, X: Array, own: Array, sample_weight: Array | None = None) -> ObservationModel:
+        """As `build`, of columns whose numbers of levels, one at least, are known."""
+        n_levels = int(own.max())
         if n_levels > MAX_LEVELS:
             raise ValueError(
                 f"Got likelihood='categorical' with codes up to {n_levels - 1}; expected at most "
@@ -502,7 +508,7 @@ class Categorical(Columnwise):
         share = np.stack([((level == X) * weight[:, None]).sum(axis=0) for level in range(n_levels)])
         total = (~np.isnan(X) * weight[:, None]).sum(axis=0)
         share = (share + 0.5) / (total + 0.5 * n_levels)
-        offset = np.where(np.arange(n_levels)[:, None] <= own, np.log(share), -np.inf)
+        offset = np.where(np.arange(n_levels)[:, None] < own, np.log(share), -np.inf)
         scale = np.ones_like(share)
         return ObservationModel(self, share, scale, n_params=n_levels, offset=offset, features="one_hot")
 
@@ -526,3 +532,56 @@ class Categorical(Columnwise):
         """Draw levels by the Gumbel trick."""
         u = uniform(params.shape, params, generator)
         return (params - torch.log(-torch.log(u))).argmax(-2).to(params.dtype)
+
+
+class Heterogeneous(OfTable):
+    """A table whose columns are independent given z: numbers of one kind, and levels.
+
+    The usual likelihood of autoencoders for tables: Nazabal, Olmos, Ghahramani and Valera (2020), HI-VAE,
+    arXiv:1807.03653. Where `Mixed` learns any shape of a column, this one takes numbers for normal given z:
+    less like the data when drawn, but with far fewer weights and outputs, so it needs fewer rows, and
+    a fraction of the time.
+
+    Parameters
+    ----------
+    numbers : Columnwise or None, default=None
+        Likelihood of the columns of numbers. None: `Gaussian`.
+    levels : sequence of int or None, default=None
+        For each column the number of its levels, coded 0, 1, 2 ..., or 0 if it is numeric. None:
+        all are numeric. `VAETransformer` sets it for a table.
+    """
+
+    name = "heterogeneous"
+
+    def __init__(self, numbers: Columnwise | None = None, levels: Sequence[int] | None = None) -> None:
+        self.numbers = numbers
+        self.levels = levels
+
+    def check(self, X: Array) -> None:
+        """Accept what `numbers` accepts in a numeric column, and codes of levels."""
+        if self.numbers is not None and not isinstance(self.numbers, Columnwise):
+            raise ValueError(
+                f"Got numbers={self.numbers!r}; expected a likelihood of columns of one kind, such as "
+                "Gaussian()."
+            )
+        super().check(X)
+        numeric = self.count_levels(X) == 0
+        if numeric.any():
+            self._numbers().check(X[:, numeric])
+
+    def build(self, X: Array, sample_weight: Array | None = None) -> JointModel:
+        """Build a model of the numbers, and one for columns with about as many levels."""
+        n_levels = self.count_levels(X)
+        size = np.ceil(np.log2(np.maximum(n_levels, 1)))  # so no column gets twice the logits it needs
+        kinds = np.where(n_levels == 0, -1, size)
+        places = [np.flatnonzero(kinds == kind) for kind in np.unique(kinds)]
+        parts = [
+            Categorical().build_levels(X[:, place], n_levels[place], sample_weight)
+            if n_levels[place[0]]
+            else self._numbers().build(X[:, place], sample_weight)
+            for place in places
+        ]
+        return JointModel(parts, places)
+
+    def _numbers(self) -> Columnwise:
+        return Gaussian() if self.numbers is None else self.numbers

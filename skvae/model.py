@@ -14,6 +14,7 @@ from ._random import normal
 from ._terms import Terms
 
 if TYPE_CHECKING:
+    from ._joint import JointModel
     from ._mixed import MixedModel
     from ._observation import ObservationModel
     from .priors import PriorModel
@@ -82,7 +83,7 @@ class VAE(nn.Module):
         self,
         encoder: nn.Module,
         decoder: nn.Module,
-        likelihood: "ObservationModel | MixedModel",
+        likelihood: "ObservationModel | JointModel | MixedModel",
         prior: "PriorModel",
         latent_dim: int,
     ) -> None:

@@ -26,6 +26,7 @@ from torch import nn
 from . import (
     _arrays,
     _flow,
+    _joint,
     _lookup,
     _marginals,
     _mixed,
@@ -54,6 +55,7 @@ MODULES = [
     _arrays,
     _flow,
     _marginals,
+    _joint,
     _lookup,
     _mixed,
     _observation,

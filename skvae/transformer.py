@@ -63,9 +63,9 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         Likewise, from n_components to the parameters of p(x given z).
     likelihood : str or Likelihood, default="auto"
         p(x given z): "gaussian", "student_t", "bernoulli", "continuous_bernoulli", "poisson",
-        "negative_binomial", "categorical", "mixed", or an instance from `skvae.likelihoods`. "auto"
-        is "mixed" for DataFrames with a column of other than numbers, "bernoulli" for boolean NumPy
-        arrays and "gaussian" for all others.
+        "negative_binomial", "categorical", "mixed", "heterogeneous", or an instance from
+        `skvae.likelihoods`. "auto" is "mixed" for DataFrames with a column of other than numbers,
+        "bernoulli" for boolean NumPy arrays and "gaussian" for all others.
     categorical_features : "auto" or array-like, default="auto"
         Columns of levels: those of a DataFrame that hold categories, text or booleans, and beside
         them what a mask, places or names tell.
@@ -84,12 +84,12 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         Fraction of all steps over which that weight rises from 0 to `beta`.
     max_iter : int or "auto", default="auto"
         Epochs at most. "auto": 500 if all rows make one batch, else what gives some 2,000 steps, more
-        from 1,500 rows on, and for tables of mixed types 600 to some thousands; `n_iter_` tells.
+        from 1,500 rows on, and under "mixed" 600 to some thousands; `n_iter_` tells.
     batch_size : int or "auto", default="auto"
         Rows per step, about, as the batches of an epoch are equally large. "auto": all rows if up to
-        256 are distinct, else 128; 512 for tables of mixed types of more than 10,000 rows.
+        256 are distinct, else 128; 512 under "mixed" from more than 10,000 rows.
     learning_rate : float or "auto", default="auto"
-        Peak rate of the one-cycle schedule. "auto": 0.006; for tables of mixed types 0.003 from batches
+        Peak rate of the one-cycle schedule. "auto": 0.006; under "mixed" 0.003 from batches
         of 512 rows on, 0.015 if all rows make one.
     weight_decay : float or "auto", default="auto"
         Precision of a Gaussian prior on the networks' matrices, per row: half of it times their

@@ -55,3 +55,28 @@ def test_the_average_against_its_formula():
     torch.testing.assert_close(weight.detach(), want)
     adam.swap_average()
     assert torch.equal(weight, last)
+
+
+def test_clipping_against_its_formula():
+    weights = [nn.Parameter(torch.zeros(3)), nn.Parameter(torch.zeros(2, 2))]
+    clipped, plain = (Adam([(list(map(nn.Parameter, map(torch.clone, weights))), 0.0, 1.0)]) for _ in "ab")
+    generator, usual, cuts = torch.Generator().manual_seed(0), None, 0
+    for n in range(60):
+        size = {0: 0.0, 20: 1000.0, 21: 1000.0}.get(n, 1.0)
+        gradients = [size * torch.randn(w.shape, generator=generator) for w in weights]
+        norm = torch.cat([g.flatten() for g in gradients]).norm().item()
+        usual = usual or norm
+        factor = min(1.0, 3 * usual / norm) if norm else 1.0
+        cuts += factor < 1
+        usual += 0.02 * (min(norm, 3 * usual) - usual)
+        clipped.step([g.clone() for g in gradients], 0.1, clip=True)
+        plain.step([factor * g for g in gradients], 0.1)
+        assert clipped.usual_norm.item() == pytest.approx(usual, rel=1e-5)
+    assert cuts == 2
+    for a, b in zip(clipped.parameters, plain.parameters, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+    other = Adam([(list(map(nn.Parameter, map(torch.clone, weights))), 0.0, 1.0)])
+    other.load_state(clipped.state())
+    assert other.usual_norm == clipped.usual_norm
+    other.reset()
+    assert other.usual_norm == 0

@@ -98,9 +98,10 @@ def test_wrong_arguments(path):
         export_onnx(vae, path)
     with pytest.raises(ValueError, match=r"Got part='both'; expected 'encoder' or 'decoder'\."):
         export_onnx(vae, path, part="both")
-    table = VAETransformer(1, max_iter=1).fit(pd.DataFrame({"a": ["x", "y"] * 10}))
-    with pytest.raises(ValueError, match="Got part='encoder' of a model of tables"):
-        export_onnx(table, path)
+    for likelihood in ("mixed", "heterogeneous"):
+        vae = VAETransformer(1, likelihood=likelihood, max_iter=1)
+        with pytest.raises(ValueError, match="Got part='encoder' of a model of tables"):
+            export_onnx(vae.fit(pd.DataFrame({"a": ["x", "y"] * 10})), path)
     with pytest.raises(TypeError, match="expected a VAETransformer"):
         export_onnx(nn.Linear(1, 1), path)
     assert not os.path.exists(path)

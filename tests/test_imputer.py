@@ -640,7 +640,8 @@ def test_default_estimator_is_smaller_for_many_rows():
     assert (many.hidden_layer_sizes, many.max_iter, more.max_iter) == ((128, 128), 74, 10)
     assert few.weight_decay == 1 / 9999
     few, many = (default_estimator(pd.DataFrame({"a": ["x"] * n})) for n in (9999, 10_000))
-    assert (few.batch_size, many.batch_size, many.hidden_layer_sizes) == ("auto", 256, "auto")
+    assert few.likelihood == many.likelihood == "heterogeneous"
+    assert (few.batch_size, many.batch_size, many.hidden_layer_sizes) == ("auto", 256, (128, 128))
 
 
 # -- scikit-learn's tools ------------------------------------------------------------------------

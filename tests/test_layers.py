@@ -37,7 +37,7 @@ LAYERS = [
         "_lookup",
         "_posterior",
     ],
-    ["_terms", "_mixed", "_replay"],
+    ["_terms", "_mixed", "_joint", "_replay"],
     ["likelihoods", "priors", "objectives", "networks"],
     ["columns", "model", "_holes"],
     ["training", "_validation"],  # the latter turns the names that users type into objects
