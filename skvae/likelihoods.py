@@ -493,17 +493,17 @@ class Categorical(Columnwise):
     def build(self, X: Array, sample_weight: Array | None = None) -> ObservationModel:
         """Count the levels, centre the one-hot columns and start at the levels' log-shares."""
         own = np.nan_to_num(np.fmax.reduce(X, axis=0)).astype(int)  # fmax ignores NaN
+        if own.max() >= MAX_LEVELS:
+            raise ValueError(
+                f"Got likelihood='categorical' with codes up to {own.max()}; expected at most "
+                f"{MAX_LEVELS - 1}, as each level takes a logit in every column. Code the levels 0, 1, 2 ... "
+                "or use likelihood='poisson' for counts."
+            )
         return self.build_levels(X, own + 1, sample_weight)
 
     def build_levels(self, X: Array, own: Array, sample_weight: Array | None = None) -> ObservationModel:
         """As `build`, of columns whose numbers of levels, one at least, are known."""
         n_levels = int(own.max())
-        if n_levels > MAX_LEVELS:
-            raise ValueError(
-                f"Got likelihood='categorical' with codes up to {n_levels - 1}; expected at most "
-                f"{MAX_LEVELS - 1}, as each level takes a logit in every column. Code the levels 0, 1, 2 ... "
-                "or use likelihood='poisson' for counts."
-            )
         weight = np.ones(len(X)) if sample_weight is None else sample_weight
         share = np.stack([((level == X) * weight[:, None]).sum(axis=0) for level in range(n_levels)])
         total = (~np.isnan(X) * weight[:, None]).sum(axis=0)

@@ -527,6 +527,7 @@ def test_polars_adds_categories_too():
 
 
 def test_few_epochs_of_many_rows_are_meant(monkeypatch):
+    monkeypatch.setattr("skvae.imputer.FEW_ROWS", 50)
     monkeypatch.setattr("skvae.imputer.MANY_ROWS", 100)
     monkeypatch.setattr("skvae.imputer.MANY_EPOCHS", 3)
     monkeypatch.setattr("skvae._fitting.falls_fast", lambda losses: True)
@@ -637,6 +638,7 @@ def test_default_estimator():
 def test_default_estimator_is_smaller_for_many_rows():
     few, many, more = (default_estimator(np.zeros((n, 1))) for n in (9999, 10_000, 1_000_000))
     assert few.hidden_layer_sizes == few.max_iter == "auto"
+    assert [default_estimator(np.zeros((n, 1))).max_iter for n in (449, 450)] == [350, "auto"]
     assert (many.hidden_layer_sizes, many.max_iter, more.max_iter) == ((128, 128), 74, 10)
     assert few.weight_decay == 1 / 9999
     few, many = (default_estimator(pd.DataFrame({"a": ["x"] * n})) for n in (9999, 10_000))

@@ -3,9 +3,10 @@
     python tests/benchmarks/imputation.py --data FOLDER [--sets wine adult_train] [--fractions 0.2 0.5 mnar]
         [--methods VAE forests] [--seeds 1] [--rows 20000] [--trees 100] [--draws 20]
 
-FOLDER holds uci_small, uci_regression, adult and support2 with files name.csv.gz. Each method gets the table
-with holes and fills it. Printed is the error averaged over the columns: the root mean squared error of hidden
-cells over the column's standard deviation, of levels the share that is wrong; then seconds, and mean ranks.
+FOLDER holds uci_small, uci_regression, adult, support2 and diamonds with files name.csv.gz. Each method gets
+the table with holes and fills it. Printed is the error averaged over the columns: the root mean squared error
+of hidden cells over the column's standard deviation, of levels the share that is wrong; then seconds, and
+mean ranks.
 
 0.2, 0.5  So many cells are hidden, each with the same chance.
 mnar      30 %, of a column's highest values twice as many as on average, of its lowest none. Levels likewise,
@@ -40,7 +41,7 @@ from sklearn.impute import IterativeImputer, KNNImputer
 
 from skvae import VAEImputer
 
-FOLDERS = ("uci_small", "uci_regression", "adult", "support2")
+FOLDERS = ("uci_small", "uci_regression", "adult", "support2", "diamonds")
 IDS = {"yeast": "Sequence_Name", "oil_spill": 0}  # a column's name or place
 
 
