@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.utils import check_array
 
 from ._series import (
+    DAY,
     TIMES,
     library_of,
     make_pandas,
@@ -177,6 +178,8 @@ class Column:
         """Return numbers as a column of a library."""
         values = np.full(len(values), np.nan) if self.empty else values
         missing, dtype = np.isnan(values), self.dtype
+        if self.kind == "time of day":  # which a normal density goes beyond
+            values = values.clip(-self.origin, DAY - (self.step or 1e-6) - self.origin)
         if self.kind in TIMES:
             cells = to_ticks(values, self.origin, unit_of(self.dtype))
             if library == "pandas":

@@ -1,10 +1,12 @@
 """Tables whose columns are independent given z: numbers of one kind beside levels."""
 
+import datetime
 import itertools
 import pickle
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 import scipy.stats
 import torch
@@ -14,10 +16,12 @@ from pandas.testing import assert_frame_equal
 from scipy.special import log_softmax
 from sklearn.base import clone
 from sklearn.datasets import load_wine
+from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV
 
 import skvae
 from skvae import VAEImputer, VAETransformer
+from skvae._fitting import can_replay
 from skvae.likelihoods import Gaussian, Heterogeneous, Mixed, Poisson, StudentT
 
 NAN = float("nan")
@@ -218,3 +222,40 @@ def test_numbers_alone_are_those_of_the_gaussian():
         for likelihood in ("heterogeneous", "gaussian")
     ]
     assert scores[0] == pytest.approx(scores[1], rel=1e-6)
+
+
+def test_times_near_midnight_stay_within_the_day():
+    random = np.random.default_rng(0)
+    late = random.random(100) < 0.5
+    minutes = np.where(late, random.integers(1410, 1440, 100), random.integers(0, 30, 100))
+    table = pl.DataFrame(
+        {"t": [datetime.time(m // 60, m % 60) for m in minutes], "s": np.where(late, "late", "early")}
+    )
+    holed = table.with_columns(pl.when(pl.Series(random.random(100) < 0.7)).then("t").alias("t"))
+    vae = VAETransformer(2, likelihood="heterogeneous", max_iter=100, random_state=0).fit(holed)
+    drawn = vae.sample(500, random_state=0)
+    assert drawn.schema["t"] == pl.Time
+    assert set(drawn["t"].dt.second()) == {0}  # at the steps of the data
+    assert {datetime.time(0, 0), datetime.time(23, 59)} <= set(drawn["t"])  # where the rest went
+    filled = VAEImputer(FrozenEstimator(vae), sample_posterior=True, random_state=0).fit_transform(holed)
+    assert filled["t"].null_count() == 0
+
+
+def test_more_levels_than_a_categorical_array_may_have():
+    names = [f"c{i % 10_500}" for i in range(21_500)]
+    table = pd.DataFrame({"place": names, "x": np.arange(21_500.0)})
+    spec = Heterogeneous(levels=(10_500, 0))
+    codes = np.column_stack([pd.Categorical(table["place"]).codes, table["x"]]).astype(float)
+    spec.check(codes)
+    assert spec.build(codes).out_features == 10_501
+
+
+def test_own_numbers_are_not_recorded_for_replay():
+    class Own(Gaussian):
+        name = "own"
+
+    table = pd.DataFrame({"x": np.arange(20.0), "s": list("ab") * 10})
+    for numbers, can in ((Gaussian(), True), (Own(), False)):
+        vae = VAETransformer(2, likelihood=Heterogeneous(numbers), max_iter=1).fit(table)
+        vae.device_ = torch.device("cuda")  # asked for nothing else
+        assert can_replay(vae) is can
