@@ -66,7 +66,8 @@ class VAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         marks cells in columns of text and categories.
     sample_posterior : bool, default=False
         Draw the missing cells of a row together from p(missing given seen), anew at each
-        `transform`: multiple imputation.
+        `transform`: multiple imputation. Numbers are drawn from normal densities by default, so they may
+        lie beyond those of their column.
     add_indicator : bool, default=False
         Append a column for each one that had missing cells in `fit`, which tells where.
     keep_empty_features : bool, default=False
