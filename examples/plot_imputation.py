@@ -83,6 +83,6 @@ axes[2].vlines(range(len(rows)), low, high, color="tab:red", alpha=0.4, label="2
 axes[2].scatter(range(len(rows)), filled["petal length"].iloc[rows], s=14, color="tab:red", label="filled")
 axes[2].scatter(range(len(rows)), truth[rows, place], s=14, color="black", label="truth")
 axes[2].set(title="petal length, cm, where it was missing", xticks=[])
-axes[2].legend(frameon=False)
+axes[2].legend(loc="upper center", frameon=False)
 figure.savefig(figures / "imputation.png", dpi=120)
 print(f"The picture is in {figures}")

@@ -567,7 +567,12 @@ class Heterogeneous(OfTable):
         super().check(X)
         numeric = self.count_levels(X) == 0
         if numeric.any():
-            self._numbers().check(X[:, numeric])
+            try:
+                self._numbers().check(X[:, numeric])
+            except ValueError as error:
+                raise ValueError(
+                    f"The columns of numbers do not suit numbers={self._numbers()!r}: {error}"
+                ) from error
 
     def build(self, X: Array, sample_weight: Array | None = None) -> JointModel:
         """Build a model of the numbers, and one for columns with about as many levels."""

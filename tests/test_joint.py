@@ -129,7 +129,7 @@ def test_only_likelihoods_of_one_kind_of_numbers(numbers):
 def test_values_that_cannot_be():
     with pytest.raises(ValueError, match="'heterogeneous' with values in column 1 that are not among its 2"):
         Heterogeneous(levels=(0, 2)).check(np.array([[0.5, 2.0]]))
-    with pytest.raises(ValueError, match="Got likelihood='poisson'"):
+    with pytest.raises(ValueError, match=r"do not suit numbers=Poisson\(\): Got likelihood='poisson'"):
         Heterogeneous(Poisson(), levels=(0, 2)).check(np.array([[0.5, 1.0]]))
     with pytest.raises(ValueError, match="one number each"):
         Heterogeneous(levels=(2,)).check(np.zeros((3, 2)))
