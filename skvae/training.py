@@ -328,7 +328,8 @@ class _Run:
         value = self.objective(terms, beta)
         ascent = self.ascent(n_rows) if batch.weight is None else batch.weight / -n_rows
         gradients = torch.autograd.grad(value, self.optimizer.parameters, ascent, allow_unused=True)
-        self.optimizer.step(gradients, rate, clip=not batch.complete)  # holes make them uneven
+        uneven = not batch.complete and batch.weight is None  # by holes; a weight is meant to count
+        self.optimizer.step(gradients, rate, clip=uneven)
         return torch.stack((value, terms.reconstruction, terms.kl)).detach()
 
     def terms(self, batch: Batch, noise: torch.Tensor | None, corrupt: Map | None = None) -> Terms:
