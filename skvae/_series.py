@@ -16,6 +16,7 @@ TIMES = {"datetime", "datetime with time zone", "duration", "time of day"}
 LEVEL_TYPES = (str, bytes, bool, np.bool_)  # of the values of an object column of levels
 NO_TIME = np.iinfo(np.int64).min
 DAY = 86400
+CALENDAR = -62_135_596_800, 253_402_300_799  # seconds to its first and last moment, of years 1 and 9999
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 EXACT = 2.0**52  # floats hold a whole number below it, and half of one
 WISH = "expected numbers, booleans, text, categories, datetimes or timedeltas"
@@ -106,6 +107,14 @@ class Series(ABC):
             f"Got column {self.name!r} of X with dtype {self.data.dtype}; {WISH}. Convert it, to numbers, "
             "dates or text, whichever says best what it holds, or drop it."
         )
+
+
+def range_of(kind: str, unit: str) -> tuple[float, float]:
+    """Return the first and the last second that moments or durations of a unit have room for."""
+    if kind == "time of day":
+        return 0, DAY - 1e-6
+    most = 9.2233e18 / PER_SECOND.get(unit, 1)
+    return (-most, most) if kind == "duration" else (max(-most, CALENDAR[0]), min(most, CALENDAR[1]))
 
 
 def to_ticks(seconds: Array, origin: int, unit: str) -> Array:

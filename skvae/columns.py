@@ -10,7 +10,6 @@ import numpy as np
 from sklearn.utils import check_array
 
 from ._series import (
-    DAY,
     TIMES,
     library_of,
     make_pandas,
@@ -19,6 +18,7 @@ from ._series import (
     make_polars_times,
     make_series,
     module_of,
+    range_of,
     read_series,
     to_ticks,
     unit_of,
@@ -178,9 +178,9 @@ class Column:
         """Return numbers as a column of a library."""
         values = np.full(len(values), np.nan) if self.empty else values
         missing, dtype = np.isnan(values), self.dtype
-        if self.kind == "time of day":  # which a normal density goes beyond
-            values = values.clip(-self.origin, DAY - (self.step or 1e-6) - self.origin)
         if self.kind in TIMES:
+            room = np.array(range_of(self.kind, unit_of(self.dtype))) - self.origin  # draws may go beyond
+            values = values.clip(*(np.fix(room / self.step) * self.step if self.step else room))
             cells = to_ticks(values, self.origin, unit_of(self.dtype))
             if library == "pandas":
                 return make_pandas_times(self.dtype, cells, self.local)

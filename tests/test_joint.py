@@ -241,6 +241,21 @@ def test_times_near_midnight_stay_within_the_day():
     assert filled["t"].null_count() == 0
 
 
+@pytest.mark.parametrize(("unit", "last"), [("ns", "2262-04-11"), ("us", "9999-12-31")])
+def test_draws_stay_within_the_calendar(unit, last):
+    random = np.random.default_rng(0)
+    days = np.array(["2020-01-01"], dtype=f"M8[{unit}]") + random.integers(0, 300, 200).astype("m8[D]")
+    table = pd.DataFrame({"day": np.where(random.random(200) < 0.3, np.datetime64(last, unit), days)})
+    table["late"] = table["day"] > pd.Timestamp("2100-01-01")
+    vae = VAETransformer(2, likelihood="heterogeneous", max_iter=50, random_state=0).fit(table)
+    drawn = vae.sample(2000, random_state=0)["day"]
+    assert drawn.dtype == table["day"].dtype
+    assert (drawn == drawn.dt.normalize()).all()
+    assert drawn.max().year == int(last[:4])  # what is beyond stops there
+    beyond = vae._container.wrap(np.array([[1e12, 0.0], [-1e12, 0.0]]))["day"]
+    assert beyond.dt.year.tolist() == ([2262, 1677] if unit == "ns" else [9999, 1])  # not wrapped around
+
+
 def test_more_levels_than_a_categorical_array_may_have():
     names = [f"c{i % 10_500}" for i in range(21_500)]
     table = pd.DataFrame({"place": names, "x": np.arange(21_500.0)})
