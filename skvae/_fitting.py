@@ -18,7 +18,7 @@ from ._arrays import Container, are_dependent, choose_rows, has_holes, merge_row
 from ._compat import EpochCallbacks, callback_state, warn
 from ._defaults import choose_networks, choose_plan, choose_threads
 from ._mixed import MixedModel
-from ._observation import OfTable
+from ._observation import ObservationModel, OfTable
 from ._random import GlobalStream, draw_seed, global_seed, make_generator
 from ._reading import read_classes, read_training, read_validation
 from ._rows import AnyRows, Data, load_rows
@@ -91,6 +91,9 @@ def fit_model(
         with threads(), torch.inference_mode(False), torch.enable_grad():
             if continuing:
                 amount += vae._amount if passing else 0
+                for part in vae.module_.likelihood.modules():
+                    if isinstance(part, ObservationModel):
+                        part.repeats_constants = False
             else:
                 build_model(vae, data, amount, held_out)
             vae._amount = amount

@@ -106,9 +106,13 @@ class ObservationModel(nn.Module):
     shows_holes : bool
         Whether the encoder is told which cells are missing, by as many values again: 1 where one is.
         Otherwise a hole is the average to it.
+    repeats_constants : bool
+        Whether columns of scale 0 come out as they were, whatever the decoder says: until a fit goes on
+        with other rows, where they may vary.
     """
 
     shows_holes: bool = False
+    repeats_constants: bool = False
 
     location: torch.Tensor
     scale: torch.Tensor
@@ -137,7 +141,7 @@ class ObservationModel(nn.Module):
         self.n_params = n_params
         self.n_features = scale.shape[-1]
         self.feature_kind = features
-        self.has_constant_columns = bool(constant.any())
+        self.has_constant_columns = self.repeats_constants = bool(constant.any())
         self.register_buffer("location", torch.tensor(location, dtype=torch.float64))
         self.register_buffer("scale", torch.tensor(scale, dtype=torch.float64))
         self.register_buffer("visible", torch.tensor(~constant, dtype=torch.float64))
@@ -328,4 +332,6 @@ class ObservationModel(nn.Module):
         return params if self.offset is None else params + self.offset
 
     def _rescale(self, x: torch.Tensor) -> torch.Tensor:
-        return x * self.scale + self.location if self.likelihood.standardized else x
+        if not self.likelihood.standardized:
+            return x
+        return (x * self.visible if self.repeats_constants else x) * self.scale + self.location

@@ -274,3 +274,18 @@ def test_own_numbers_are_not_recorded_for_replay():
         vae = VAETransformer(2, likelihood=Heterogeneous(numbers), max_iter=1).fit(table)
         vae.device_ = torch.device("cuda")  # asked for nothing else
         assert can_replay(vae) is can
+
+
+def test_constants_stay_until_later_rows_vary():
+    random = np.random.default_rng(0)
+    first = pd.DataFrame({"x": random.normal(size=80), "year": 2020, "s": list("ab") * 40})
+    holed = first.astype({"year": "Int64"}).mask(random.random(first.shape) < 0.3)
+    for drawing in (False, True):
+        filled = VAEImputer(sample_posterior=drawing, random_state=0).fit_transform(holed)
+        assert (filled["year"] == 2020).all()
+    vae = VAETransformer(2, likelihood="heterogeneous", random_state=0).partial_fit(first)
+    assert (vae.sample(20)["year"] == 2020).all()
+    later = first.assign(year=2020 + random.integers(-900, 900, 80))
+    for _ in range(3):
+        vae.partial_fit(later)
+    assert vae.sample(20, random_state=0)["year"].std() > 1

@@ -725,3 +725,14 @@ def test_constants_without_a_formula_are_searched(dtype):
 def test_a_specification_builds_an_observation_model(spec):
     assert isinstance(spec, Likelihood)
     assert isinstance(spec.build(data(spec)), ObservationModel)
+
+
+def test_constant_columns_come_out_as_they_were():
+    X = np.column_stack([np.arange(30.0), np.full(30, 3.0), np.zeros(30)])
+    for spec in (Gaussian(), StudentT()):
+        model = spec.build(X)
+        output = torch.randn(4, 30, model.out_features, dtype=torch.float64)
+        for values in (model.mean(output), model.sample(output, torch.Generator().manual_seed(0))):
+            assert (values[..., 1] == 3).all()
+            assert (values[..., 2] == 0).all()
+            assert values[..., 0].std() > 0
