@@ -355,7 +355,8 @@ class MixedModel(nn.Module):
         """Go from column to column, telling the later ones what is given or picked.
 
         Yields of each column: itself; whether its cells are given; the log-probabilities of its
-        codes; the codes that `pick` made of these; the log-density of what is given, else 0.
+        codes; the codes that `pick` made of these; the log-density of what is given, else 0. A value
+        never seen, which has the same density whatever z is, counts as the nearest one: as likely.
         """
         cell, seen, _ = self._read(x)
         context = self.context.split(self.values.shape[1], 1)
@@ -367,9 +368,10 @@ class MixedModel(nn.Module):
             n_codes = len(head) if holes else column.n_codes
             log_p = torch.log_softmax(F.linear(units, head[:n_codes], bias[:n_codes]), -1)
             given, target = seen[..., j], self.target[cell[..., j]]
-            place = (target - self.first_code[j]).clamp(0, n_codes - 1)
-            told = log_p.gather(-1, place.expand(log_p.shape[:-1])[..., None]).squeeze(-1)
-            told = torch.where(target >= 0, told, 0.0) + self.log_density[cell[..., j]].to(told.dtype)
+            place = torch.where(target >= 0, target, self.near[cell[..., j]]) - self.first_code[j]
+            place = place.clamp(0, n_codes - 1).expand(log_p.shape[:-1])
+            told = log_p.gather(-1, place[..., None]).squeeze(-1)
+            told = told + self.log_density[cell[..., j]].to(told.dtype)
             code = pick(log_p)
             yield column, given, log_p, code, torch.where(given, told, 0.0)
             if self.chain and j + 1 < self.n_features:

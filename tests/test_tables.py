@@ -520,3 +520,14 @@ def test_imputed_moments_are_at_the_steps_of_the_data(library, unit, freq):
         assert seconds.notna().all()
         if freq >= 1:
             assert (seconds % freq == 0).all()
+
+
+def test_a_given_number_beyond_the_range_counts_as_the_nearest(table, learned):
+    most = table["wage"].max()
+    drawn = [
+        learned.sample_conditional({"wage": wage}, n_samples=500, random_state=0)
+        for wage in (most, 10 * most)
+    ]
+    share = [rows["boss"].astype(float).mean() for rows in drawn]
+    assert share[1] == pytest.approx(share[0], abs=0.1)
+    assert share[1] > table["boss"].mean() + 0.2
