@@ -17,8 +17,7 @@ from torch import nn
 from ._arrays import Container, are_dependent, choose_rows, has_holes, merge_rows, split_rows, torch_dtype
 from ._compat import EpochCallbacks, callback_state, warn
 from ._defaults import choose_networks, choose_plan, choose_threads
-from ._mixed import MixedModel
-from ._observation import ObservationModel, OfTable
+from ._observation import Independent, ObservationModel, OfTable
 from ._random import GlobalStream, draw_seed, global_seed, make_generator
 from ._reading import read_classes, read_training, read_validation
 from ._rows import AnyRows, Data, load_rows
@@ -150,7 +149,7 @@ def build_model(vae: Any, data: Data, amount: float, held_out: bool) -> None:
     encoder, decoder = vae.encoder or default[0], vae.decoder or default[1]
     with global_seed(vae._seed):
         observation = vae.likelihood_.build(data.X, data.weight)
-        if not isinstance(observation, MixedModel):
+        if isinstance(observation, Independent):
             observation.show_holes(has_holes(data.X))
         n_in, n_out, k = observation.in_features, observation.out_features, vae.n_components
         encoder = build_network(encoder, "encoder", n_in, 2 * k)

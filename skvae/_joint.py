@@ -7,10 +7,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from ._observation import Independent
 from ._typing import Array
 
 
-class JointModel(nn.Module):
+class JointModel(Independent):
     """Several `ObservationModel`, each of some of the columns, which are independent given z.
 
     It has their methods, and puts what they give in the order of the columns.
@@ -91,42 +92,29 @@ class JointModel(nn.Module):
 
     def mean(self, output: torch.Tensor) -> torch.Tensor:
         """Return E[x given z] in the units of the data, of levels the most probable one."""
-        return self._join(part.mean(o) for part, o in zip(self._parts(), self._outputs(output), strict=True))
+        return self._join(part.mean(o) for part, o in self._decoded(output))
 
     def sample(self, output: torch.Tensor, generator: torch.Generator, holes: bool = True) -> torch.Tensor:
         """See `ObservationModel.sample`."""
-        outputs = zip(self._parts(), self._outputs(output), strict=True)
-        return self._join(part.sample(o, generator) for part, o in outputs)
+        return self._join(part.sample(o, generator) for part, o in self._decoded(output))
 
-    def fill(
-        self, x: torch.Tensor, output: torch.Tensor, generator: torch.Generator, holes: bool = False
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """See `ObservationModel.fill`."""
-        drawn = self.sample(output, generator)
-        return torch.where(torch.isnan(x), drawn, torch.nan), self.row_log_prob(x, output)
-
-    def expect(
-        self,
-        x: torch.Tensor,
-        output: torch.Tensor,
-        log_ratio: torch.Tensor,
-        generator: torch.Generator | None = None,
-    ) -> torch.Tensor:
-        """See `ObservationModel.expect`."""
-        weight = torch.softmax(self.row_log_prob(x, output) + log_ratio, 0)
-        outputs = zip(self._parts(), self._outputs(output), strict=True)
-        return self._join(part.average(o, weight) for part, o in outputs)
+    def average(self, output: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """See `ObservationModel.average`."""
+        return self._join(part.average(o, weight) for part, o in self._decoded(output))
 
     def _parts(self) -> Iterator[Any]:
         return iter(self.parts)
 
-    def _outputs(self, output: torch.Tensor) -> Sequence[torch.Tensor]:
-        return output.split([part.out_features for part in self._parts()], -1)
+    def _decoded(self, output: torch.Tensor) -> Iterator[Any]:
+        """Yield each part with what the decoder gives for it."""
+        sizes = [part.out_features for part in self._parts()]
+        return zip(self._parts(), output.split(sizes, -1), strict=True)
 
     def _split(self, x: torch.Tensor, *output: torch.Tensor) -> Iterator[Any]:
         """Yield each part with its cells, and what the decoder gives for them."""
         cells = x.index_select(-1, self.order).split([part.n_features for part in self._parts()], -1)
-        return zip(self._parts(), cells, *map(self._outputs, output), strict=True)
+        decoded = [[piece for _, piece in self._decoded(o)] for o in output]
+        return zip(self._parts(), cells, *decoded, strict=True)
 
     def _join(self, parts: Any) -> torch.Tensor:
         return torch.cat(list(parts), -1).index_select(-1, self.place)

@@ -83,7 +83,68 @@ class OfTable(Likelihood):
         return n_levels
 
 
-class ObservationModel(nn.Module):
+class Independent(nn.Module, ABC):
+    """What modules of p(x given z) share whose columns are independent given z."""
+
+    @abstractmethod
+    def show_holes(self, shows_holes: bool) -> None:
+        """Set whether the encoder is told which cells are missing. Before networks are built."""
+
+    @abstractmethod
+    def row_log_prob(self, x: torch.Tensor, output: torch.Tensor, complete: bool = False) -> torch.Tensor:
+        """Return log p of each row in nats, in the units of the data, shape (..., B)."""
+
+    @abstractmethod
+    def sample(self, output: torch.Tensor, generator: torch.Generator, holes: bool = True) -> torch.Tensor:
+        """Draw x given z in the units of the data, shape (..., n_features). It has no `holes` in any case."""
+
+    @abstractmethod
+    def average(self, output: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """Return the mean, or the most probable level, over draws of z by their weights, shape (S, B)."""
+
+    def fill(
+        self, x: torch.Tensor, output: torch.Tensor, generator: torch.Generator, holes: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Draw the missing cells of standardised rows.
+
+        Returns
+        -------
+        values : Tensor of shape (..., n_features)
+            Values in the units of the data; NaN where a cell was not missing.
+        log_prob : Tensor of shape (...)
+            Log-density of the cells that were given.
+        """
+        drawn = self.sample(output, generator)
+        return torch.where(torch.isnan(x), drawn, torch.nan), self.row_log_prob(x, output)
+
+    def expect(
+        self,
+        x: torch.Tensor,
+        output: torch.Tensor,
+        log_ratio: torch.Tensor,
+        generator: torch.Generator | None = None,
+    ) -> torch.Tensor:
+        """Return what to expect in the missing cells of standardised rows, given the others.
+
+        Parameters
+        ----------
+        x : Tensor of shape (B, n_features)
+        output : Tensor of shape (S, B, n_outputs)
+            What the decoder made of draws of z.
+        log_ratio : Tensor of shape (S, B)
+            Log-density of the draws in the prior over that in what they were drawn from.
+        generator : torch.Generator or None, default=None
+            Not used.
+
+        Returns
+        -------
+        Tensor of shape (B, n_features)
+            E[x given the cells seen] in the units of the data; of levels the most probable one.
+        """
+        return self.average(output, torch.softmax(self.row_log_prob(x, output) + log_ratio, 0))
+
+
+class ObservationModel(Independent):
     """Module of p(x given z): location and scale, learned constants, and a `Likelihood`.
 
     Parameters
@@ -276,47 +337,6 @@ class ObservationModel(nn.Module):
     def sample(self, output: torch.Tensor, generator: torch.Generator, holes: bool = True) -> torch.Tensor:
         """Draw x given z in the units of the data, shape (..., n_features). It has no `holes` in any case."""
         return self._rescale(self.likelihood.sample(self._params(output), self.constants, generator))
-
-    def fill(
-        self, x: torch.Tensor, output: torch.Tensor, generator: torch.Generator, holes: bool = False
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Draw the missing cells of standardised rows.
-
-        Returns
-        -------
-        values : Tensor of shape (..., n_features)
-            Values in the units of the data; NaN where a cell was not missing.
-        log_prob : Tensor of shape (...)
-            Log-density of the cells that were given.
-        """
-        drawn = self.sample(output, generator)
-        return torch.where(torch.isnan(x), drawn, torch.nan), self.row_log_prob(x, output)
-
-    def expect(
-        self,
-        x: torch.Tensor,
-        output: torch.Tensor,
-        log_ratio: torch.Tensor,
-        generator: torch.Generator | None = None,
-    ) -> torch.Tensor:
-        """Return what to expect in the missing cells of standardised rows, given the others.
-
-        Parameters
-        ----------
-        x : Tensor of shape (B, n_features)
-        output : Tensor of shape (S, B, n_outputs)
-            What the decoder made of draws of z.
-        log_ratio : Tensor of shape (S, B)
-            Log-density of the draws in the prior over that in what they were drawn from.
-        generator : torch.Generator or None, default=None
-            Not used.
-
-        Returns
-        -------
-        Tensor of shape (B, n_features)
-            E[x given the cells seen] in the units of the data; of levels the most probable one.
-        """
-        return self.average(output, torch.softmax(self.row_log_prob(x, output) + log_ratio, 0))
 
     def average(self, output: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """Return the mean, or the most probable level, over draws of z by their weights, shape (S, B)."""

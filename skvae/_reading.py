@@ -22,8 +22,8 @@ def read(
     vae: Any, X: Any, y: Any = UNLABELLED, *, reset: bool = False, ensure_min_samples: int = 1
 ) -> tuple[Array, Any]:
     """Check rows and classes, return them as matrix and array; with `reset`, learn the columns."""
-    mixed, unlabelled = isinstance(vae.likelihood_, OfTable), isinstance(y, str)
-    if mixed and is_frame(X):
+    table, unlabelled = isinstance(vae.likelihood_, OfTable), isinstance(y, str)
+    if table and is_frame(X):
         validate_data(vae, X, y, reset=reset, skip_check_array=True)
         if len(X) < ensure_min_samples:
             raise ValueError(
@@ -43,7 +43,7 @@ def read(
                 refuse_levels(X, vae.likelihood_.name, error)
             raise
         X, y = (checked, None) if unlabelled else checked
-    if mixed and reset:
+    if table and reset:
         vae._container = Table(X, vae.categorical_features)
         given = vae.likelihood_.levels
         if given is not None and list(given) != list(vae._container.n_levels):
