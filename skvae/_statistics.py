@@ -38,14 +38,14 @@ class Marginal(NamedTuple):
     missing: tuple[float, ...]
 
 
-def read_table(table: Table) -> tuple[list[str], list[Any]]:
-    """Return the names of the columns of a table or array, and the columns."""
+def read_table(table: Table, key: str = "a table") -> tuple[list[str], list[Any]]:
+    """Return the names of the columns of a table or array, which errors call `key`, and the columns."""
     if hasattr(table, "columns") and hasattr(table, "shape"):
         by_place = table.iloc if hasattr(table, "iloc") else table
         return [str(name) for name in table.columns], [by_place[:, i] for i in range(table.shape[1])]
     array = np.asarray(table)
     if array.ndim != 2 or not array.size:
-        raise ValueError(f"Got a table of shape {array.shape!r}; expected (n_samples, n_features).")
+        raise ValueError(f"Got {key} of shape {array.shape!r}; expected (n_samples, n_features).")
     return [f"x{i}" for i in range(array.shape[1])], list(array.T)
 
 
@@ -134,7 +134,7 @@ def pair_columns(real: Table, synthetic: Table, columns: Sequence[Any] | None = 
     for i in range(len(names)) if columns is None else _find_columns(columns, labels, names):
         left, right = read_column(reals[i]), read_column(synthetics[others.index(names[i])])
         numeric = left.dtype.kind == "f"
-        pairs.append(Pair(names[i], numeric, left, _convert(right, numeric, names[i])))
+        pairs.append(Pair(names[i], numeric, left, convert_column(right, numeric, names[i])))
     return pairs
 
 
@@ -147,8 +147,8 @@ def _find_columns(columns: Sequence[Any], labels: list[Any], names: list[str]) -
     return places
 
 
-def _convert(values: Array, numeric: bool, name: str) -> Array:
-    """Return a synthetic column as numbers or as levels, whatever the real one holds."""
+def convert_column(values: Array, numeric: bool, name: str, table: str = "synthetic") -> Array:
+    """Return a column as numbers or as levels, whatever the real one holds."""
     if numeric == (values.dtype.kind == "f"):
         return values
     if not numeric:
@@ -157,7 +157,7 @@ def _convert(values: Array, numeric: bool, name: str) -> Array:
         return np.array([np.nan if v is None else float(v) for v in values])
     except ValueError:
         raise ValueError(
-            f"Got levels in the synthetic column {name!r}; expected numbers, as in the real one."
+            f"Got levels in the {table} column {name!r}; expected numbers, as in the real one."
         ) from None
 
 

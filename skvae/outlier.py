@@ -36,7 +36,8 @@ class VAEOutlierDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
 
     A flexible density also learns the outliers that it is trained on, where they lie together. The
     density of each column by itself cannot: so the default averages log p(x) of the model and log
-    p(x) of independent columns, and a row is normal if both find it so.
+    p(x) of independent columns, and a row is normal if both find it so. Where all training rows are
+    known to be normal, say so by ``novelty=True``.
 
     Parameters
     ----------
@@ -44,14 +45,18 @@ class VAEOutlierDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
         The model of the rows; `fit` trains a clone. None:
         ``VAETransformer(prior=Mixture(10, "diag"), beta=0.1)``, with fewer modes for outliers to occupy and
         a sharper density than the usual one. Of 1000 rows of numbers and more it takes some 1000
-        steps alone, ``max_iter=round(128_000 / n_samples)``: few and odd rows are learned last. A
-        fitted one in `sklearn.frozen.FrozenEstimator` is used as it is, and `fit` sets the
+        steps alone, ``max_iter=round(128_000 / n_samples)``: few and odd rows are learned last. With
+        ``novelty=True`` None is ``VAETransformer(prior=Mixture(500, "diag"), objective="iwae")``, trained
+        in full. A fitted one in `sklearn.frozen.FrozenEstimator` is used as it is, and `fit` sets the
         threshold and learns the columns' densities, if asked for.
+    novelty : bool, default=False
+        Whether all training rows are known to be normal, so that there is nothing that the model must not
+        learn. Chooses what ``estimator=None`` and ``marginals="auto"`` stand for, and nothing else.
     marginals : "auto" or float, default="auto"
         Share of the columns' own densities in the score, in [0, 1): ``(1 - marginals) * log p(x) +
         marginals * sum of log p(x_j)``. Raise it if many outliers among the training rows are
         alike, lower it if outliers are odd combinations of common values. "auto" is 0.5 with
-        ``estimator=None``, else 0: log p(x) of the model alone.
+        ``estimator=None`` and ``novelty=False``, else 0: log p(x) of the model alone.
     contamination : "auto" or float, default="auto"
         Share of outliers among the training rows, in (0, 0.5], which sets the threshold. "auto" is
         Tukey's lower fence of the training scores: 1.5 interquartile ranges below their first
@@ -101,6 +106,7 @@ class VAEOutlierDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
 
     _parameter_constraints: ClassVar = {
         "estimator": [VAETransformer, FrozenEstimator, None],
+        "novelty": ["boolean"],
         "marginals": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="left")],
         "contamination": [StrOptions({"auto"}), Interval(Real, 0, 0.5, closed="right")],
         "n_draws": [Interval(Integral, 1, None, closed="left")],
@@ -113,12 +119,14 @@ class VAEOutlierDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
         self,
         estimator: VAETransformer | FrozenEstimator | None = None,
         *,
+        novelty: bool = False,
         marginals: float | Literal["auto"] = "auto",
         contamination: float | Literal["auto"] = "auto",
         n_draws: int = 100,
         random_state: RandomState = None,
     ) -> None:
         self.estimator = estimator
+        self.novelty = novelty
         self.marginals = marginals
         self.contamination = contamination
         self.n_draws = n_draws
@@ -139,11 +147,12 @@ class VAEOutlierDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
         -------
         self : VAEOutlierDetector
         """
-        estimator = resolve_estimator(self.estimator, default_estimator(X), self.random_state)
+        default = novelty_estimator() if self.novelty else default_estimator(X)
+        estimator = resolve_estimator(self.estimator, default, self.random_state)
         if estimator is not self.estimator:
             refuse_classes(estimator, "outlier detectors")
         with nested_fit(self, estimator, {"X": X, "y": None}), warnings.catch_warnings():
-            if self.estimator is None:  # few epochs are meant
+            if self.estimator is None and not self.novelty:  # few epochs are meant
                 warnings.filterwarnings("ignore", "The loss was still falling", ConvergenceWarning)
             estimator.fit(X, None)  # FrozenEstimator wants both
         share = self._choose_share()
@@ -234,7 +243,7 @@ class VAEOutlierDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
 
     def _choose_share(self) -> float:
         if self.marginals == "auto":
-            return MARGINALS if self.estimator is None else 0.0
+            return MARGINALS if self.estimator is None and not self.novelty else 0.0
         return float(self.marginals)
 
     def _score(self, estimator: Any, X: Rows, marginals: list[Marginal], share: float) -> Array:
@@ -261,6 +270,11 @@ def default_estimator(X: Any = None) -> VAETransformer:
         if shape and shape[0] >= FEW_ROWS:
             max_iter = max(1, round(SEEN_ROWS / shape[0]))
     return VAETransformer(prior=Mixture(10, "diag"), beta=0.1, max_iter=max_iter)
+
+
+def novelty_estimator() -> VAETransformer:
+    """Return the model that ranked best where all training rows are normal."""
+    return VAETransformer(prior=Mixture(500, "diag"), objective="iwae")
 
 
 def learn_columns(estimator: Any, X: Rows) -> list[Marginal]:

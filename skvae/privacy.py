@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from ._random import draw_seed
-from ._statistics import as_levels, read_column, read_table
+from ._statistics import convert_column, read_column, read_table
 from ._typing import RandomState
 from ._values import check_count
 
@@ -107,7 +107,7 @@ def privacy_report(
 
 def _align(tables: Any) -> Any:
     """Return each column of train, as those of all tables: all floats with NaN, or all strings with None."""
-    read = {key: read_table(table) for key, table in tables.items()}
+    read = {key: read_table(table, key) for key, table in tables.items()}
     names, by_name = read["train"][0], all(hasattr(table, "columns") for table in tables.values())
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice and by_name:
@@ -129,8 +129,11 @@ def _align(tables: Any) -> Any:
         parts = [
             read_column(columns[others.index(name) if by_name else i]) for others, columns in read.values()
         ]
-        numeric = all(part.dtype.kind == "f" for part in parts)
-        aligned.append(parts if numeric else [as_levels(part) for part in parts])
+        is_empty = all(value is None or value != value for value in parts[0].tolist())
+        numeric = all(part.dtype.kind == "f" for part in (parts if is_empty else parts[:1]))
+        aligned.append(
+            [convert_column(part, numeric, name, key) for part, key in zip(parts, read, strict=True)]
+        )
     return aligned
 
 

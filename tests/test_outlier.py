@@ -29,6 +29,7 @@ CONFIGURATIONS = {
     "plain": VAEOutlierDetector(tiny()),
     "contamination": VAEOutlierDetector(tiny(prior="normal"), contamination=0.2, n_draws=5),
     "marginals": VAEOutlierDetector(tiny(), marginals=0.5),
+    "novelty": VAEOutlierDetector(tiny(), novelty=True),
     "student_t": VAEOutlierDetector(tiny(likelihood="student_t", early_stopping=True)),
 }
 FURTHER_CHECKS = [  # scikit-learn runs these on its own estimators, check_estimator does not yield them
@@ -315,6 +316,20 @@ def test_default_estimator():
     assert detector.estimator is None
     assert isinstance(detector.estimator_, VAETransformer)
     assert detector.estimator_.random_state == 0
+
+
+def test_novelty_chooses_another_default_model_and_leaves_out_the_columns():
+    X = one_factor(30, 0)
+    detector = VAEOutlierDetector(novelty=True, random_state=0).fit(X)
+    params = detector.estimator_.get_params()
+    assert (params["prior"].n_modes, params["objective"], params["max_iter"]) == (500, "iwae", "auto")
+    np.testing.assert_array_equal(detector.score_samples(X), detector.estimator_.score_samples(X, 100))
+    both = VAEOutlierDetector(novelty=True, marginals=0.5, random_state=0).fit(X)
+    alone = densities(X, X).sum(axis=1)
+    np.testing.assert_allclose(both.score_samples(X), (detector.score_samples(X) + alone) / 2, rtol=1e-9)
+    own = VAEOutlierDetector(tiny(), novelty=True, random_state=0).fit(X)
+    want = VAEOutlierDetector(tiny(), random_state=0).fit(X).score_samples(X)
+    np.testing.assert_array_equal(own.score_samples(X), want)
 
 
 def test_default_estimator_takes_few_steps_of_many_rows():

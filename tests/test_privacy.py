@@ -158,6 +158,12 @@ def test_numbers_read_as_text_and_empty_columns(library):
         ({"synthetic": np.ones((3, 3))}, "synthetic with 3 columns; expected 2"),
         ({"synthetic": pd.DataFrame({"a": [], "b": []})}, "synthetic without a row"),
         ({"train": pd.DataFrame([[1, 2]], columns=["a", "a"])}, r"several columns named \['a'\]"),
+        (
+            {"synthetic": pd.DataFrame({"a": ["x"], "b": [1.0]})},
+            "levels in the synthetic column 'a'; expected",
+        ),
+        ({"holdout": pd.DataFrame({"a": [1.0], "b": ["2020-01-01"]})}, "levels in the holdout column 'b'"),
+        ({"holdout": None}, r"holdout of shape \(\)"),
         ({"max_rows": 0}, "Got max_rows=0"),
         ({"max_rows": 2.5}, r"Got max_rows=2\.5"),
     ],

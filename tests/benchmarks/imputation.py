@@ -19,7 +19,8 @@ forests    After Stekhoven and Buehlmann (2012), MissForest, doi:10.1093/bioinfo
            column by column, classifiers for levels, a third of the columns at each split, until the change
            grows, at most five times.
 iter-RF    IterativeImputer with RandomForestRegressor, both with their defaults: ten times all columns, all
-           columns at each split. Only if it is asked for.
+           columns at each split. Levels are numbers in the order of the alphabet, as columns of zeros and
+           ones would take hours, and rounded. Only if it is asked for.
 
 The last column is the share of hidden numbers between the least and the largest of 20 draws, of which 19/21,
 90.5 %, is due; without draws, nothing.
@@ -82,13 +83,15 @@ def fill_averages(table, seed):
     return table.apply(lambda c: c.fillna(c.mode()[0] if is_level(c) else c.mean()))
 
 
-def fill_encoded(imputer, table, seed):
-    """Fill by an imputer of numbers."""
+def fill_encoded(imputer, table, seed, one_hot=True):
+    """Fill by an imputer of numbers, with a column for each level or the levels' numbers in one."""
     blocks = []
     for name in table:
         column = table[name]
         if is_level(column):
-            block = (column.cat.codes.to_numpy()[:, None] == np.arange(len(column.cat.categories))) + 0.0
+            block = column.cat.codes.to_numpy(float)[:, None]
+            if one_hot:
+                block = (block == np.arange(len(column.cat.categories))) + 0.0
             block[column.isna()] = np.nan
         else:
             block = column.to_numpy()[:, None]
@@ -104,7 +107,8 @@ def fill_encoded(imputer, table, seed):
         part = X[:, start : start + block.shape[1]]
         start += block.shape[1]
         if is_level(column):
-            filled[name] = pd.Categorical.from_codes(part.argmax(axis=1), dtype=column.dtype)
+            codes = part.argmax(axis=1) if one_hot else part[:, 0].round().astype(int)
+            filled[name] = pd.Categorical.from_codes(codes, dtype=column.dtype)
         else:
             filled[name] = part[:, 0]
     return pd.DataFrame(filled)
@@ -163,6 +167,7 @@ METHODS = {
     "iter-RF": partial(
         fill_encoded,
         lambda seed: IterativeImputer(RandomForestRegressor(random_state=seed), random_state=seed),
+        one_hot=False,
     ),
 }
 
