@@ -215,7 +215,7 @@ class Container:
             return np.nan
         name = self.names[place] if self.names else place
         dtype = self.whole.get(name)
-        wish = "a number" if dtype is None else dtype
+        wish = "a finite number" if dtype is None else f"a finite number that {dtype} holds"
         return read_number(value, dtype, f"Got {value!r} for column {name!r}; expected {wish}.")
 
     def settle(self, values: Array) -> Array:

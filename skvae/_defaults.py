@@ -17,7 +17,7 @@ MEDIUM = 5000  # rows of numbers from which on the widest networks do not learn 
 # Of the Gaussian prior on a weight, over all rows, where these are few and many: for each of columns
 # squared, as chance relates pairs of them; least; most.
 PRECISIONS_OF_NUMBERS = (0.1, 2.5, 25.0), (0.4, 10.0, 200.0)
-PRECISIONS_OF_TABLES = (0.25, 0.0, 50.0), (0.0, 50.0, 50.0)
+PRECISIONS_OF_TABLES = (0.25, 25.0, 50.0), (0.0, 50.0, 50.0)
 ONE_THREAD_PRODUCTS = 30e6  # multiplications per step below which a second thread does not pay
 
 

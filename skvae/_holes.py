@@ -10,7 +10,17 @@ from ._series import Series, library_of, read_series
 from ._typing import Array, Table
 from ._values import TRUE_FROM, as_held, family, is_missing, round_whole
 
-__all__ = ["append_flags", "dig", "find_holes", "keep", "put", "repeat", "split_columns", "take_columns"]
+__all__ = [
+    "append_flags",
+    "dig",
+    "find_holes",
+    "keep",
+    "put",
+    "repeat",
+    "split_columns",
+    "spread_columns",
+    "take_columns",
+]
 
 
 def find_holes(X: Table, mark: Any) -> Array:
@@ -69,6 +79,14 @@ def dig(X: Table, holes: Array) -> Table:
 def take_columns(X: Table, places: Array) -> Table:
     """Return some columns, by place."""
     return X.iloc[:, places] if library_of(X) == "pandas" else X[:, np.asarray(places)]
+
+
+def spread_columns(X: Table, names: list[Any]) -> Table:
+    """Return a DataFrame of some columns with those of all names, in their order, the others empty."""
+    if library_of(X) == "pandas":
+        return X.reindex(columns=names)
+    polars = import_module("polars")
+    return X.select(polars.col(name) if name in X.columns else polars.lit(None).alias(name) for name in names)
 
 
 def put(X: Table, holes: Array, values: list[Any]) -> Table:

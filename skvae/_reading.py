@@ -7,11 +7,12 @@ from sklearn.utils import _safe_indexing, check_consistent_length, column_or_1d
 from sklearn.utils.validation import validate_data
 
 from ._compat import check_sample_weight
+from ._holes import spread_columns
 from ._observation import OfTable
 from ._rows import Data, is_mapped, is_streamed
 from ._typing import Array
 from ._values import is_missing
-from .columns import Table, is_frame, make_plain, refuse_large, refuse_levels
+from .columns import Table, is_frame, make_plain, refuse_large, refuse_levels, refuse_text
 from .likelihoods import Categorical
 
 FLOATS = [np.float64, np.float32]
@@ -39,6 +40,7 @@ def read(
         try:
             checked = validate_data(vae, X, y, reset=reset, **wish)
         except (TypeError, ValueError) as error:
+            refuse_text(X, error)
             if reset:
                 refuse_levels(X, vae.likelihood_.name, error)
             raise
@@ -90,7 +92,7 @@ def read_training(
         y = _safe_indexing(column_or_1d(y, warn=True), rows) if labelled else y
         X, sample_weight = _safe_indexing(X, rows), weight[rows]
     if labelled:
-        _refuse_missing(column_or_1d(y))
+        refuse_missing(column_or_1d(y))
     X, y = read(vae, X, y, reset=first, ensure_min_samples=2 if first else 1)
     if sample_weight is None:
         return X, y, None
@@ -100,7 +102,7 @@ def read_training(
     return X, y, weight
 
 
-def _refuse_missing(y: Array) -> None:
+def refuse_missing(y: Array) -> None:
     """Raise if a class is missing, which sorting would find only among numbers."""
     if np.isnan(y).any() if y.dtype.kind == "f" else y.dtype.kind == "O" and any(map(is_missing, y)):
         raise ValueError("Got y with missing classes; expected one for each row. Drop the others.")
@@ -127,6 +129,19 @@ def read_validation(vae: Any, X: Any, y: Any) -> Data | None:
         raise ValueError(f"In X_val, y_val: {error}") from error
 
 
+def complete_given(vae: Any, given: Any) -> Any:
+    """Return a DataFrame of some columns as one of all, the others without a value; all else as it is."""
+    names = _name_columns(vae)
+    if not is_frame(given) or not set(given.columns) < set(names) or len(set(given.columns)) < given.shape[1]:
+        return given
+    return spread_columns(given, names)
+
+
+def _name_columns(vae: Any) -> list[Any]:
+    """Return the names that columns had in fit, which need not be text, or their places."""
+    return vae._container.names or list(getattr(vae, "feature_names_in_", range(vae.n_features_in_)))
+
+
 def read_given(vae: Any, given: Any) -> Array:
     """Return what `sample_conditional` is given as a matrix, NaN where it is not."""
     if not isinstance(given, dict):
@@ -136,15 +151,14 @@ def read_given(vae: Any, given: Any) -> Array:
         vae.likelihood_.check(X)
         return X
     X = np.full((1, vae.n_features_in_), np.nan, dtype=vae._dtype)
-    names = vae._container.names  # which need not be text
-    names = names or list(getattr(vae, "feature_names_in_", range(vae.n_features_in_)))
+    names = _name_columns(vae)
     for name, value in given.items():
         if name not in names:
             raise ValueError(f"Got given={given!r}, but no column {name!r}; expected some of {names[:20]!r}.")
         if np.ndim(value):
             raise ValueError(
                 f"Got {type(value).__name__} of several values for column {name!r}; expected one. For "
-                "several rows pass a table of all columns, with holes where nothing is given."
+                "several rows pass a DataFrame of the columns that are given."
             )
         place = names.index(name)
         number = vae._container.encode_value(place, value)

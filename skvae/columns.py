@@ -26,7 +26,7 @@ from ._series import (
 )
 from ._values import EXACT_WHOLE, are_whole, as_held, family, is_missing, is_real, read_number, round_whole
 
-__all__ = ["Table", "is_frame", "is_table", "make_plain", "refuse_levels"]
+__all__ = ["Table", "is_frame", "is_table", "make_plain", "refuse_levels", "refuse_text"]
 
 ID_ROWS, ID_SHARE = 50, 0.95  # rows from which on a text column with more distinct values is refused
 SHOWN = 20  # names or levels in an error
@@ -67,6 +67,17 @@ def refuse_large(X: Any) -> None:
     for series in _read(X) if is_frame(X) else ():
         if series.kind == "number" and series.is_whole:
             _finite(series)
+
+
+def refuse_text(X: Any, error: Any) -> None:
+    """Raise if X, which was refused for `error`, has text outside of a DataFrame."""
+    if hasattr(X, "collect"):
+        raise TypeError("Got a LazyFrame as X; expected its rows. Call collect().") from error
+    if not is_frame(X) and "could not convert string to float" in str(error):
+        raise ValueError(
+            f"{error}. Outside of a pandas or polars DataFrame X must be numbers; pass one, where columns "
+            "may hold text."
+        ) from error
 
 
 def refuse_levels(X: Any, likelihood: Any, error: Any) -> None:
@@ -270,12 +281,13 @@ class Table:
             if value not in column.levels:
                 raise ValueError(problem + f"a level seen in fit, one of {list(column.levels[:SHOWN])!r}.")
             return float(column.levels.index(value))
-        problem += f"{column.dtype}."
         if column.kind == "number":
+            problem += f"a finite number that {column.dtype} holds."
             number = read_number(value, column.dtype if column.whole else None, problem)
             if np.isinf(as_held(number, column.dtype)):
                 raise ValueError(problem)
             return number
+        problem += f"{column.dtype}."
         if is_real(value) or isinstance(value, np.bool_) or not _has_zone(column, value):
             raise ValueError(problem)
         try:

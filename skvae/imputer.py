@@ -26,11 +26,12 @@ from ._compat import (
 from ._fitting import all_or_nothing
 from ._holes import append_flags, dig, find_holes, put, split_columns, take_columns
 from ._random import draw_seed
+from ._reading import FLOATS
 from ._series import read_series
 from ._typing import Array, RandomState, Rows, Table
 from ._validation import refuse_classes, resolve_estimator
 from ._values import is_missing
-from .columns import is_frame, is_table, make_plain
+from .columns import is_frame, is_table, make_plain, refuse_text
 from .likelihoods import Mixed
 from .objectives import IWAE
 from .transformer import VAETransformer
@@ -280,7 +281,11 @@ class VAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         else:
             finite = "allow-nan" if is_missing(self.missing_values) else True
             X = make_plain(X)
-            X = validate_data(self, X, reset=reset, dtype=[np.float64, np.float32], ensure_all_finite=finite)
+            try:
+                X = validate_data(self, X, reset=reset, dtype=FLOATS, ensure_all_finite=finite)
+            except (TypeError, ValueError) as error:
+                refuse_text(X, error)
+                raise
         return X, find_holes(X, self.missing_values)
 
     def _choose_draws(self) -> int:

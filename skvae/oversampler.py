@@ -11,10 +11,12 @@ from sklearn.utils.validation import validate_data
 
 from ._arrays import Container
 from ._compat import CallbackSupportMixin, nested_fit, with_callbacks
+from ._reading import refuse_missing
 from ._series import library_of
 from ._typing import Array, RandomState, Table
 from ._validation import resolve_estimator
 from ._values import TRUE_FROM
+from .columns import refuse_text
 from .transformer import VAETransformer
 
 try:
@@ -122,6 +124,7 @@ class VAEOverSampler(CallbackSupportMixin, BaseOverSampler):
             The rows of X, followed by the new ones class by class, of the kind and the dtypes of X.
         y_resampled : ndarray, list, Series or DataFrame of shape (n_samples_new,)
         """
+        refuse_missing(np.ravel(y))
         if Container(X).kind == "polars":  # which the base class would take for pandas
             X = _Covered(X)
         if library_of(y) == "polars" and y.shape[1] == 1:
@@ -145,7 +148,11 @@ class VAEOverSampler(CallbackSupportMixin, BaseOverSampler):
             check_consistent_length(X, y)
             validate_data(self, X, skip_check_array=True)  # the estimator knows what a table may hold
         else:
-            X, y = validate_data(self, X, y, ensure_all_finite="allow-nan")
+            try:
+                X, y = validate_data(self, X, y, ensure_all_finite="allow-nan")
+            except (TypeError, ValueError) as error:
+                refuse_text(X, error)
+                raise
         return X, y, binarize_y
 
     def _fit_resample(self, X: Any, y: Any) -> Any:

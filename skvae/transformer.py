@@ -15,7 +15,15 @@ from ._compat import CallbackSupportMixin, fit_context, with_callbacks
 from ._fitting import fit_model
 from ._holes import keep, repeat
 from ._random import draw_seed, make_generator
-from ._reading import FLOATS, has_classes, read_classes, read_given, read_rows, read_weights
+from ._reading import (
+    FLOATS,
+    complete_given,
+    has_classes,
+    read_classes,
+    read_given,
+    read_rows,
+    read_weights,
+)
 from ._threads import threads
 from ._typing import Array, Builder, Device, RandomState, Rows, Table
 from ._validation import PARAMETER_CONSTRAINTS
@@ -420,7 +428,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         ----------
         given : dict, or array-like or DataFrame of shape (n_rows, n_features)
             What is known: a value for some columns, by name (or by place if X had none); or rows
-            whose missing cells are drawn.
+            whose missing cells are drawn, as are the columns that a DataFrame lacks.
         n_samples : int, default=1
             Rows to draw, for each row of `given`.
         y : scalar or array-like of shape (n_rows,), default=None
@@ -445,6 +453,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         """
         check_is_fitted(self)
         check_count(n_samples, "n_samples")
+        given = complete_given(self, given)
         X = read_given(self, given)
         codes = read_classes(self, y, len(X), may_be_one=True)
         choose = self._for_draws(X.dtype)

@@ -523,6 +523,19 @@ def test_bad_parameter(iris, params):
         VAEOverSampler(**params).fit_resample(*iris)
 
 
+@pytest.mark.parametrize(
+    "y", [["a"] * 3 + ["b", None], pd.Series(["a"] * 3 + ["b", None]), [1, 1, 1, 2, np.nan]]
+)
+def test_missing_classes(y):
+    with pytest.raises(ValueError, match="y with missing classes"):
+        resample(np.eye(5), y)
+
+
+def test_text_outside_of_a_table():
+    with pytest.raises(ValueError, match="Outside of a pandas or polars DataFrame"):
+        resample(np.array([["a", 1]] * 5, dtype=object), [0, 0, 0, 1, 1])
+
+
 def test_unknown_class_in_the_strategy(iris):
     with pytest.raises(ValueError, match=r"\{9\} target class is/are not present"):
         resample(*iris, sampling_strategy={9: 50})

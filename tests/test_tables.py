@@ -135,6 +135,29 @@ def test_rows_with_holes_are_filled_in_order(table, learned):
         assert new[name].tolist() == given[name].repeat(4).tolist()
 
 
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_columns_that_given_rows_lack_are_drawn(library, table, learned):
+    vae, rows = learned, table.iloc[[5, 2]]
+    if library == "polars":
+        rows = pl.from_pandas(rows)
+        vae = small(2, max_iter=1).fit(pl.from_pandas(table))
+    some = rows[["boss", "age"]]  # in any order
+    new = vae.sample_conditional(some, 3, random_state=0)
+    assert list(new.columns) == list(rows.columns)
+    for name in some.columns:
+        assert list(new[name]) == list(np.repeat(np.array(some[name]), 3))
+    others = [name for name in rows.columns if name not in some.columns]
+    if library == "pandas":
+        holes = rows.mask(np.broadcast_to(rows.columns.isin(others), rows.shape))
+    else:
+        holes = rows.with_columns(pl.lit(None).cast(rows.schema[name]).alias(name) for name in others)
+    want = vae.sample_conditional(holes, 3, random_state=0)
+    assert new.equals(want)
+    other = some.rename(**{"columns" if library == "pandas" else "mapping": {"age": "wages"}})
+    with pytest.raises(ValueError, match="wages"):
+        vae.sample_conditional(other)
+
+
 def test_conditional_samples_of_arrays(diabetes):
     vae = small(4, max_iter=100).fit(diabetes)
     new = vae.sample_conditional({0: 1.5, 3: -1.0}, 400, random_state=0)
@@ -170,6 +193,7 @@ def test_conditional_samples_follow_the_density():
         ({"degree": "doctor"}, "'doctor' for column 'degree'; expected a level seen in fit"),
         ({"age": "old"}, "'old' for column 'age'"),
         ({"age": 40.5}, "40.5 for column 'age'"),
+        ({"age": np.inf}, "inf for column 'age'; expected a finite number that int64 holds"),
     ],
 )
 def test_bad_given(learned, given, message):
@@ -334,7 +358,9 @@ def test_draws_of_narrow_types(diabetes):
     for drawn in (vae.sample(500, random_state=0), vae.sample_conditional({"x0": 3.0}, 500, random_state=0)):
         assert (drawn.dtypes == frame.dtypes).all()
         assert drawn["high"].min() > 50  # below 0 if it had wrapped around
-    with pytest.raises(ValueError, match=r"Got 300 for column 'low'; expected uint8"):
+    with pytest.raises(
+        ValueError, match=r"Got 300 for column 'low'; expected a finite number that uint8 holds"
+    ):
         vae.sample_conditional({"low": 300})
     assert (
         vae.impute(frame.astype({"low": float}).assign(low=300.0, x0=np.nan))["low"].tolist() == [300.0] * 200

@@ -9,6 +9,7 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 import scipy.integrate
 import torch
@@ -789,7 +790,12 @@ BAD_ROWS = {
     "strings in objects": (
         np.array([[1, 2, 3, "d"]] * 5, dtype=object),
         ValueError,
-        "could not convert string",
+        r"could not convert string to float: 'd'\. Outside of a pandas or polars DataFrame",
+    ),
+    "rows to be collected": (
+        pl.DataFrame({"a": [1.0, 2.0]}).lazy(),
+        TypeError,
+        r"LazyFrame.*Call collect\(\)",
     ),
     "dictionaries": (np.array([[{}] * 4] * 5), TypeError, "argument must be .* string.* number"),
     "complex": (X + 1j, ValueError, "Complex data not supported"),
