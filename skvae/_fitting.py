@@ -21,7 +21,7 @@ from ._observation import Independent, ObservationModel, OfTable
 from ._random import GlobalStream, draw_seed, global_seed, make_generator
 from ._reading import read_classes, read_training, read_validation
 from ._rows import AnyRows, Data, load_rows
-from ._threads import threads
+from ._threads import threads, tiny_as_zero
 from ._typing import Array, History
 from ._validation import OBJECTIVES, PRIORS, build_network, resolve, resolve_device, resolve_likelihood
 from .likelihoods import Mixed
@@ -205,7 +205,7 @@ def train_model(vae: Any, data: Data, validation: Data | None, passing: bool, sh
         show=lambda records: set_history(vae, before, to_history(records)),
         attributes=lambda: attributes_now(vae, model, rows),
     )
-    with threads(choose_threads(model, plan.batch_size)):
+    with threads(choose_threads(model, plan.batch_size)), tiny_as_zero():
         history = train(
             model,
             rows,

@@ -24,7 +24,7 @@ from ._reading import (
     read_rows,
     read_weights,
 )
-from ._threads import threads
+from ._threads import threads, tiny_as_zero
 from ._typing import Array, Builder, Device, RandomState, Rows, Table
 from ._validation import PARAMETER_CONSTRAINTS
 from ._values import check_count
@@ -402,7 +402,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         codes: Any = read_classes(self, y, n_samples, may_be_one=True)
         codes = None if codes is None else torch.tensor(codes, device=self.device_)
         module, generator = self.module_, make_generator(draw_seed(random_state))
-        with torch.no_grad(), threads():
+        with torch.no_grad(), threads(), tiny_as_zero():
             z = (
                 module.prior.sample(int(n_samples), generator, codes)
                 .to(torch_dtype(self._dtype))

@@ -644,6 +644,7 @@ def test_default_estimator_is_smaller_for_many_rows():
     few, many = (default_estimator(pd.DataFrame({"a": ["x"] * n})) for n in (9999, 10_000))
     assert few.likelihood == many.likelihood == "heterogeneous"
     assert (few.batch_size, many.batch_size, many.hidden_layer_sizes) == ("auto", 256, (128, 128))
+    assert (few.objective.n_draws, many.objective.n_draws, more.objective.n_draws) == (5, 3, 5)
 
 
 # -- scikit-learn's tools ------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """The training loop: batches, schedules, recovery, interruption, early stopping, threads."""
 
+import sys
 import warnings
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import nn
 from skvae import VAETransformer
 from skvae._random import global_seed
 from skvae._rows import Data, load_rows
-from skvae._threads import threads
+from skvae._threads import threads, tiny_as_zero
 from skvae.likelihoods import Bernoulli, Gaussian
 from skvae.model import VAE
 from skvae.objectives import ELBO, Autoencoder
@@ -582,6 +583,42 @@ class TestFewThreads:
                 assert torch.get_num_threads() == 1
             assert torch.get_num_threads() <= 2
         assert torch.get_num_threads() == 3
+
+
+def tiny_is_zero():
+    return sys.float_info.min / 2 == 0
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_tiny_numbers_are_zero_in_a_block(before):
+    torch.set_flush_denormal(before)
+    try:
+        with tiny_as_zero():
+            assert tiny_is_zero() == torch.set_flush_denormal(True)  # False where a processor cannot
+        assert tiny_is_zero() == before
+        with pytest.raises(KeyError), tiny_as_zero():
+            raise KeyError
+        assert tiny_is_zero() == before
+    finally:
+        torch.set_flush_denormal(False)
+
+
+def test_tiny_numbers_are_zero_in_training_and_use():
+    seen = []
+
+    class Spy(torch.nn.Linear):
+        def forward(self, x):
+            seen.append(tiny_is_zero())
+            return super().forward(x)
+
+    vae = VAETransformer(2, max_iter=1, encoder=Spy).fit(X)
+    assert not tiny_is_zero()
+    can = torch.set_flush_denormal(True)
+    torch.set_flush_denormal(False)
+    assert can in seen
+    del seen[:]
+    vae.transform(X)
+    assert set(seen) == {can}
 
 
 def test_training_warns_of_nothing():
