@@ -62,13 +62,13 @@ def merge_rows(
 ) -> tuple[Array, Array | None, Array | None]:
     """Apply `distinct_rows` to data of up to 10,000 rows; return larger ones as they are.
 
-    Rows of different classes are different. The weight is None where all rows count the same.
+    Rows of different classes are different. The weight is None where all rows count once or less.
     """
     if len(X) > DISTINCT_ROWS:
         return X, weight, y
     keys = X if y is None else np.column_stack((X, y.astype(X.dtype)))
     keys, weight = distinct_rows(keys, np.ones(len(X)) if weight is None else weight)
-    weight = None if (weight == weight[0]).all() else weight
+    weight = None if weight[0] <= 1 and (weight == weight[0]).all() else weight
     return (keys, weight, None) if y is None else (keys[:, :-1], weight, keys[:, -1].astype(np.int64))
 
 

@@ -12,12 +12,13 @@ from .objectives import Objective
 from .training import Plan
 
 FULL_BATCH = 256  # up to so many distinct rows train as one batch, in float64
+LEAST_BATCH = 128  # rows of a table in a step, or what is drawn for so few of them says little
 SMALL = 1000  # rows below which plain narrow networks generalise better than normalised wide ones
 MEDIUM = 5000  # rows of numbers from which on the widest networks do not learn single rows
-# Of the Gaussian prior on a weight, over all rows, where these are few and many: for each of columns
-# squared, as chance relates pairs of them; least; most.
+# Precision of the Gaussian prior on a weight, over all rows: for each of columns squared, as chance relates
+# pairs of them; least; most. For arrays where rows are few and many.
 PRECISIONS_OF_NUMBERS = (0.1, 2.5, 25.0), (0.4, 10.0, 200.0)
-PRECISIONS_OF_TABLES = (0.25, 25.0, 50.0), (0.0, 50.0, 50.0)
+PRECISIONS_OF_TABLES = 0.25, 0.05, 50.0  # the second is for each row: as many must say the same
 ONE_THREAD_PRODUCTS = 30e6  # multiplications per step below which a second thread does not pay
 
 
@@ -84,7 +85,8 @@ def choose_plan(
     table_rate = 15e-3 if full_batch else 3e-3 if batch_size >= 512 else 6e-3
     rate = auto("learning_rate", table_rate if table else 6e-3)
     noise = 0.0 if table else choose_noise(amount, n_columns)
-    per_pair, least, most = (PRECISIONS_OF_TABLES if table else PRECISIONS_OF_NUMBERS)[large]
+    per_pair, least, most = PRECISIONS_OF_TABLES if table else PRECISIONS_OF_NUMBERS[large]
+    least *= amount if table else 1.0
     weight_precision = min(most, max(least, per_pair * n_columns**2))
     tied = 0.9 if params["n_components"] <= 3 else 0.4  # a map to look at, or a density
     going_on = passing or n_before > 0
@@ -92,6 +94,7 @@ def choose_plan(
     return Plan(
         epochs=1 if passing else max(0, epochs - n_before),
         batch_size=batch_size,
+        copies=-(-LEAST_BATCH // n_rows) if table and full_batch else 1,
         learning_rate=rate,
         weight_decay=auto("weight_decay", weight_precision / amount),
         beta=params["beta"],

@@ -48,6 +48,11 @@ class Batch(NamedTuple):
     y: torch.Tensor | None
     complete: bool  # no cell is missing
 
+    def repeat(self, n: int) -> "Batch":
+        """Return the batch `n` times over, for as many draws of what is random in a step."""
+        x, weight, y = _take(self[:3], torch.arange(len(self.x), device=self.x.device).repeat(n))
+        return Batch(x, weight, y, self.complete)
+
 
 def _take(parts: tuple[Any, ...], index: Any) -> tuple[Any, ...]:
     return tuple(None if part is None else part[index] for part in parts)
@@ -73,6 +78,8 @@ def load_rows(
     device : torch.device
     """
     weight, y = (data.weight, data.y) if index is None else _take((data.weight, data.y), index)
+    if weight is not None and (weight == weight[0]).all():
+        weight = None
     if weight is not None:
         weight = torch.tensor(weight / weight.mean(), dtype=dtype, device=device)
     y = None if y is None else torch.tensor(y, device=device)

@@ -46,6 +46,8 @@ class Plan:
     epochs : int
     batch_size : int
         Rows per step; the batches of an epoch differ by at most one row.
+    copies : int
+        Of each row in a step, each with draws of its own.
     learning_rate : float
         Peak rate.
     weight_decay : float
@@ -109,6 +111,7 @@ class Plan:
     replay: bool = False
     patience: int | None = None
     tol: float = 0.0
+    copies: int = 1
     verbose: int = 0
 
     @property
@@ -291,6 +294,7 @@ class _Run:
         plan, model = self.plan, self.model.train()
         parts, weights = [], []
         for i, batch in enumerate(self.rows.batches(self.steps_per_epoch, self.generator)):
+            batch = batch if plan.copies == 1 else batch.repeat(plan.copies)
             progress = self.progress(epoch + (i + 0.5) / self.steps_per_epoch)
             rate, beta = plan.rate(progress) * self.rate_factor, plan.beta_at(progress)
             parts.append(self.take(batch, rate, beta))

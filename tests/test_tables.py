@@ -106,6 +106,20 @@ def test_equal_seeds_draw_equal_tables(learned):
     assert not learned.sample(20, random_state=3).equals(learned.sample(20, random_state=4))
 
 
+@pytest.mark.parametrize("numbers", [True, False])
+def test_a_few_rows_many_times_each_are_learned(numbers):
+    second = [0.0, 1.0, 2.0] if numbers else ["x", "y", "z"]
+    table = pd.DataFrame({"a": ["u", "v", "w"] * 50, "b": second * 50})
+    vae = VAETransformer(2, random_state=0).fit(table)
+    assert vae.score(table) > -1.25  # at best -log 3
+    drawn = vae.sample(300, random_state=0)
+    assert set(drawn["b"]) == set(second)
+    assert np.mean(drawn["a"].map(dict(zip("uvw", second, strict=True))) == drawn["b"]) > 0.85
+    assert vae.impute(table[:3].assign(a=None))["a"].tolist() == ["u", "v", "w"]
+    weighed = VAETransformer(2, random_state=0).fit(table[:3], sample_weight=np.full(3, 50.0))
+    assert weighed.score(table) == vae.score(table)
+
+
 # -- conditional sampling --------------------------------------------------------------------------
 
 
