@@ -16,7 +16,9 @@ from sklearn.pipeline import make_pipeline
 
 import skvae
 from skvae import VAETransformer
+from skvae._defaults import choose_plan
 from skvae.likelihoods import Gaussian, Mixed
+from skvae.objectives import ELBO
 
 
 def census(n_rows=600, seed=0):
@@ -104,6 +106,25 @@ def test_new_values_are_not_copies(table, drawn):
 def test_equal_seeds_draw_equal_tables(learned):
     assert_frame_equal(learned.sample(20, random_state=3), learned.sample(20, random_state=3))
     assert not learned.sample(20, random_state=3).equals(learned.sample(20, random_state=4))
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "n_columns", "precision"),
+    [(100, 3, 5), (100, 8, 16), (500, 3, 25), (500, 20, 50), (9999, 3, 50)],
+)
+def test_prior_on_weights_grows_with_rows_and_columns(n_rows, n_columns, precision):
+    plan = choose_plan(
+        VAETransformer().get_params(),
+        ELBO(),
+        n_rows=n_rows,
+        amount=n_rows,
+        n_columns=n_columns,
+        n_before=0,
+        passing=False,
+        table=True,
+    )
+    assert plan.weight_decay * n_rows == pytest.approx(precision)
+    assert plan.copies == (2 if n_rows == 100 else 1)
 
 
 @pytest.mark.parametrize("numbers", [True, False])
