@@ -131,8 +131,8 @@ def read_validation(vae: Any, X: Any, y: Any) -> Data | None:
 
 def complete_given(vae: Any, given: Any) -> Any:
     """Return a DataFrame of some columns as one of all, the others without a value; all else as it is."""
-    names = _name_columns(vae)
-    if not is_frame(given) or not set(given.columns) < set(names) or len(set(given.columns)) < given.shape[1]:
+    names, some = _name_columns(vae), set(given.columns) if is_frame(given) else set()
+    if not some or not some < set(names) or len(some) < given.shape[1]:
         return given
     return spread_columns(given, names)
 
