@@ -29,7 +29,8 @@ def find_image_shape(image_shape: Any, n_features: int, vae: VAETransformer | No
         if not shapes and side**2 != n_features:
             raise ValueError(
                 f"Got rows of {n_features} features, which are no square image. Pass image_shape=(height, "
-                "width) or (channels, height, width)."
+                "width) or (channels, height, width). Tables are shown by MarginalsDisplay and "
+                "CorrelationDisplay."
             )
         image_shape = shapes[0] if shapes else (side, side)
     shape = tuple(image_shape) if np.iterable(image_shape) else (image_shape,)
