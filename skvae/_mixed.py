@@ -30,7 +30,7 @@ N_WAVES = 16
 N_BLOCKS = 8  # of columns whose zeros the chain's product leaves out
 MAX_VALUES = 64  # numbers that tell later columns what a cell holds
 MAX_CODES = 20_000  # of all columns together: bounds the bins of a wide table
-ROWS_PER_BIN = int(__import__("os").environ.get("RPB", "20"))
+ROWS_PER_BIN = 20
 
 
 class Mixed(OfTable):
