@@ -40,9 +40,7 @@ __all__ = ["VAEImputer"]
 
 FEW_ROWS, FEW_EPOCHS = 450, 350  # below, more of them err as little and leave draws too narrow
 MANY_ROWS, MANY_EPOCHS = 10_000, 74  # where less network per row errs as little in half the time
-MANY_ROWS_DRAWS = (
-    3  # of z in training, for a table of so many rows: as good as 5 in three quarters of the time
-)
+MANY_ROWS_DRAWS = 3  # of z in a step, for such tables: as good as 5 in three quarters of the time
 LEAST_DRAWS, MOST_DRAWS, ALL_DRAWS = 100, 500, 2_500_000  # of z: for a row, and for all rows of a fit
 MIXED_DRAWS = 50, 100, 1_200_000  # the same under `Mixed`
 
