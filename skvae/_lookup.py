@@ -73,13 +73,17 @@ class Lookup(nn.Module):
             cell = torch.where(self.points[point] == x, point.to(x.dtype), cell)
         return torch.where(torch.isnan(x), x, cell)
 
-    def draw(self, code: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Draw a value for each code, evenly within one of its cells."""
-        u = uniform((2, *code.shape), self.mean, generator)
-        cell = torch.searchsorted(self.ladder, code + u[0], right=True).sub_(1)
+    def draw(
+        self, code: torch.Tensor, generator: torch.Generator, place: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Draw a value for each code: evenly within a cell, the one at the place of its mass, 0 to 1."""
+        if place is None:
+            place = uniform(code.shape, self.mean, generator)
+        cell = torch.searchsorted(self.ladder, code + place, right=True).sub_(1)
+        u = uniform(code.shape, self.mean, generator)
         if self.lattice is None:
-            return torch.lerp(self.low[cell], self.high[cell], u[1])
+            return torch.lerp(self.low[cell], self.high[cell], u)
         origin, step, unit = self.lattice
-        i = self.lowest[cell] + torch.floor(u[1] * self.n[cell]).minimum(self.n[cell] - 1)
+        i = self.lowest[cell] + torch.floor(u * self.n[cell]).minimum(self.n[cell] - 1)
         place = self.heap[cell] * (i + 1 + torch.floor(i / (self.ratio[cell] - 1)))
         return (origin + step * place) / unit

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import repeat
 from numbers import Integral
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -14,8 +14,10 @@ from torch import nn
 from ._cells import Cells, cut, flatten, levels, waves
 from ._lookup import Lookup
 from ._observation import OfTable
-from ._random import uniform
+from ._random import spread, uniform
 from ._typing import Array
+
+Chance: TypeAlias = Callable[[torch.Tensor], torch.Tensor]  # numbers from 0 to 1 for keys of what is alike
 
 ALONE = 0.3  # share of the rows in a training step whose columns are told by z alone
 HOLED = 0.1  # share of the rows of which some cells, any share of them, are hidden from all
@@ -295,9 +297,13 @@ class MixedModel(nn.Module):
         return torch.stack(values, -1)
 
     def sample(self, output: torch.Tensor, generator: torch.Generator, holes: bool = True) -> torch.Tensor:
-        """Draw x given z, shape (..., n_features); without `holes` no cell is missing."""
+        """Draw x given z, shape (..., n_features); without `holes` no cell is missing.
+
+        Rows that a column is told alike by z and earlier ones get values far apart, so that all rows
+        together are nearer to the model than as many independent ones.
+        """
         empty = output.new_full((*output.shape[:-1], self.n_features), torch.nan)
-        return self.fill(empty, output, generator, holes)[0]
+        return self._draw(empty, output, generator, holes, lambda key: spread(key, generator))[0]
 
     def fill(
         self, x: torch.Tensor, output: torch.Tensor, generator: torch.Generator, holes: bool = False
@@ -311,15 +317,18 @@ class MixedModel(nn.Module):
         log_prob : Tensor of shape (...)
             Log-density of the cells that were given, each given z and all columns before it.
         """
+        return self._draw(x, output, generator, holes, lambda key: uniform(key.shape, key, generator))
+
+    def _draw(
+        self, x: torch.Tensor, output: torch.Tensor, generator: torch.Generator, holes: bool, chance: Chance
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Do what `fill` does, with any source of chance."""
         log_prob: Any = 0.0
         values = []
-
-        def pick(log_p: torch.Tensor) -> torch.Tensor:
-            return _pick(log_p, uniform((*log_p.shape[:-1], 1), log_p, generator))
-
-        for column, given, _, code, told in self._follow(x, output, pick, holes):
+        for column, given, _, code, told in self._follow(x, output, chance, holes):
             log_prob = log_prob + told
-            value = column.draw(code.clamp(max=column.n_codes - 1), generator)
+            code_seen = code.clamp(max=column.n_codes - 1)
+            value = column.draw(code_seen, generator, chance(code_seen.to(column.mean)))
             values.append(torch.where(given | (code >= column.n_codes), torch.nan, value))
         return torch.stack(values, -1), log_prob
 
@@ -333,10 +342,10 @@ class MixedModel(nn.Module):
         """
         log_weight, parts = log_ratio, []
 
-        def pick(log_p: torch.Tensor) -> torch.Tensor:
-            return _pick(log_p, uniform((len(log_p), 1, 1), log_p, generator))
+        def chance(key: torch.Tensor) -> torch.Tensor:
+            return uniform((len(key), 1), key, generator)
 
-        for _, _, log_p, _, told in self._follow(x, output, pick):
+        for _, _, log_p, _, told in self._follow(x, output, chance):
             log_weight = log_weight + told
             parts.append(log_p.exp())
         weight, values = torch.softmax(log_weight, 0).to(output), []
@@ -349,13 +358,13 @@ class MixedModel(nn.Module):
         self,
         x: torch.Tensor,
         output: torch.Tensor,
-        pick: Callable[[torch.Tensor], torch.Tensor],
+        chance: Chance,
         holes: bool = False,
     ) -> Iterator[tuple[Lookup, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]]:
-        """Go from column to column, telling the later ones what is given or picked.
+        """Go from column to column, telling the later ones what is given or drawn.
 
         Yields of each column: itself; whether its cells are given; the log-probabilities of its
-        codes; the codes that `pick` made of these; the log-density of what is given, else 0. A value
+        codes; the codes drawn of these by `chance`; the log-density of what is given, else 0. A value
         never seen, which has the same density whatever z is, counts as the nearest one: as likely.
         """
         cell, seen, _ = self._read(x)
@@ -372,7 +381,7 @@ class MixedModel(nn.Module):
             place = place.clamp(0, n_codes - 1).expand(log_p.shape[:-1])
             told = log_p.gather(-1, place[..., None]).squeeze(-1)
             told = told + self.log_density[cell[..., j]].to(told.dtype)
-            code = pick(log_p)
+            code = _pick(log_p, chance)
             yield column, given, log_p, code, torch.where(given, told, 0.0)
             if self.chain and j + 1 < self.n_features:
                 start, later = self.first_code[j], slice((j + 1) * n_units, None)
@@ -409,6 +418,8 @@ def _choose_freedom(columns: Sequence[Cells], amount: float) -> list[float]:
     ]
 
 
-def _pick(log_p: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
-    """Return the codes that uniform numbers stand for, shape log_p.shape[:-1]."""
-    return (log_p.exp().cumsum(-1) <= u).sum(-1).clamp(max=log_p.shape[-1] - 1)
+def _pick(log_p: torch.Tensor, chance: Chance) -> torch.Tensor:
+    """Draw codes, shape log_p.shape[:-1]; distributions are alike if the codes expected are."""
+    below = log_p.exp().cumsum(-1)
+    u = chance(-below.sum(-1)).to(below).unsqueeze(-1)
+    return (below <= u).sum(-1).clamp(max=log_p.shape[-1] - 1)

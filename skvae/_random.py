@@ -1,5 +1,6 @@
 """Seeds and noise that leave every global generator as it was."""
 
+import math
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from sklearn.utils import check_random_state
 from ._typing import Device, RandomState
 
 _lock = threading.RLock()  # a builder may itself fit an estimator
+GOLDEN = (math.sqrt(5) - 1) / 2
 _SEEDS = 2**31 - 1  # what both RandomState.randint and torch accept
 
 
@@ -72,6 +74,31 @@ def uniform(shape: Sequence[int], like: torch.Tensor, generator: torch.Generator
     """Draw numbers between 0 and 1, of the type and on the device of `like`."""
     u = torch.rand(tuple(shape), generator=generator, dtype=like.dtype, device=generator.device)
     return u.to(like.device)
+
+
+def spread(key: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Draw a number between 0 and 1 for each key, those of keys next to each other far apart.
+
+    Each number alone is as random as from `uniform`, whatever the keys. Together they are multiples of the
+    golden ratio from a random start, in the order of the keys, so that any part of that order has numbers
+    from everywhere. Chains of draws so made: L'Ecuyer, Lecot and Tuffin (2008), A randomized quasi-Monte
+    Carlo simulation method for Markov chains, doi:10.1287/opre.1080.0556.
+
+    Parameters
+    ----------
+    key : Tensor of any shape
+    generator : torch.Generator
+
+    Returns
+    -------
+    u : Tensor of float64, of the shape of the keys
+    """
+    order = key.flatten().argsort(stable=True)
+    start = torch.rand((), generator=generator, dtype=torch.float64, device=generator.device).to(key.device)
+    steps = torch.arange(len(order), dtype=torch.float64, device=key.device)
+    u = torch.empty_like(steps)
+    u[order] = torch.frac(start + GOLDEN * steps)
+    return u.view(key.shape)
 
 
 def normal(shape: Sequence[int], like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -381,6 +381,9 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
     ) -> Table:
         """Draw new rows: z from the prior, then x given z.
 
+        Each row is a draw from the model. Rows of a table that come from one call are spread evenly, so
+        their shares and means are nearer to the model's than those of as many independent rows.
+
         Parameters
         ----------
         n_samples : int, default=1

@@ -5,6 +5,7 @@ import itertools
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 
 from skvae import _mixed
@@ -142,6 +143,45 @@ def test_drawn_rows_follow_the_chain(levels):
     drawn = model.sample(output.expand(40_000, -1), torch.Generator().manual_seed(0))
     share = torch.stack([(drawn == row).all(1).double().mean() for row in rows])
     np.testing.assert_allclose(share.numpy(), expected.detach().numpy(), atol=4 * 0.5 / np.sqrt(40_000))
+
+
+def test_a_drawn_row_alone_is_as_random_as_one_that_is_filled(levels):
+    """Whatever the other rows are: the joint frequencies of all its columns are those of the density."""
+    X, n_levels = levels
+    model = build(X, levels=n_levels)
+    output = output_of(model, 5)
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.stack([model.sample(output, generator)[3] for _ in range(4000)])
+    rows = every_row(n_levels)
+    counts = (drawn[:, None] == rows).all(2).sum(0)
+    p = model.row_log_prob(model.standardize(rows), output[3].expand(len(rows), -1)).exp()
+    assert scipy.stats.chisquare(counts, 4000 * p.detach()).pvalue > 1e-3
+
+
+def test_shares_of_drawn_rows_are_nearer_to_the_model_than_those_of_independent_ones(levels):
+    X, n_levels = levels
+    model = build(X, levels=n_levels)
+    output = output_of(model, 500)
+    rows = every_row(n_levels)
+    cells = model.standardize(rows)
+    p = torch.stack([model.row_log_prob(c.expand(500, -1), output).exp() for c in cells], 1).detach()
+    is_one = (rows == 1).double()
+    p = p @ is_one  # that a column has its level 1
+    expected, spread = p.sum(0), (p * (1 - p)).sum(0).sqrt()  # of independent draws
+    generator = torch.Generator().manual_seed(0)
+
+    def errors(draw):
+        """Of the counts of 100 draws, in standard deviations of independent rows."""
+        counts = torch.stack([(draw() == 1).double().sum(0) for _ in range(100)])
+        return (counts - expected) / spread
+
+    even = errors(lambda: model.sample(output, generator))
+    empty = torch.full((500, len(n_levels)), NAN, dtype=torch.float64)
+    independent = errors(lambda: model.fill(empty, output, generator)[0])
+    assert abs(even.mean(0)).max() < 0.3
+    assert (even.std(0)[[0, 2]] < 0.7 * independent.std(0)[[0, 2]]).all()  # two levels: one number tells all
+    assert even.std() < 0.8 * independent.std()
+    assert 0.85 < independent.std() < 1.15
 
 
 def test_fill_weighs_what_is_given(levels):

@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from torch import nn
 
-from skvae._random import draw_seed, global_seed, make_generator, standard_gamma
+from skvae._random import draw_seed, global_seed, make_generator, spread, standard_gamma
 
 
 @pytest.fixture(autouse=True)
@@ -100,3 +103,25 @@ def test_standard_gamma_against_scipy(concentration):
     draws = standard_gamma(shape, make_generator(0))
     assert scipy.stats.kstest(draws.numpy(), scipy.stats.gamma(concentration).cdf).pvalue > 1e-3
     assert torch.equal(draws, standard_gamma(shape, make_generator(0)))
+
+
+@given(
+    arrays(np.float32, st.integers(1, 60), elements=st.sampled_from([-np.inf, -2.0, 0.0, 0.5, 3.0])),
+    st.data(),
+)
+def test_numbers_of_keys_next_to_each_other_are_spread(keys, data):
+    """Any m of them in a row have one in every interval of width 3 / m, Slater (1950)."""
+    u = spread(torch.from_numpy(keys), make_generator(data.draw(st.integers(0, 99)))).numpy()
+    assert u.shape == keys.shape
+    assert ((u >= 0) & (u < 1)).all()
+    first = data.draw(st.integers(0, len(keys) - 1))
+    part = np.sort(u[np.argsort(keys, kind="stable")][first:])
+    gaps = np.diff(np.r_[part, part[0] + 1])
+    assert gaps.max() <= 3 / len(part)
+
+
+def test_each_spread_number_alone_is_uniform():
+    keys, generator = torch.tensor([[3.0, 1.0], [2.0, 1.0]]), make_generator(0)
+    u = torch.stack([spread(keys, generator) for _ in range(2000)]).flatten(1)
+    for column in u.T:
+        assert scipy.stats.kstest(column.numpy(), "uniform").pvalue > 1e-3
