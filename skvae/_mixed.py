@@ -14,6 +14,7 @@ from torch import nn
 from ._cells import Cells, cut, flatten, levels, waves
 from ._lookup import Lookup
 from ._observation import OfTable
+from ._order import Order, find_order
 from ._random import spread, uniform
 from ._typing import Array
 
@@ -33,6 +34,7 @@ N_BLOCKS = 8  # of columns whose zeros the chain's product leaves out
 MAX_VALUES = 64  # numbers that tell later columns what a cell holds
 MAX_CODES = 20_000  # of all columns together: bounds the bins of a wide table
 ROWS_PER_BIN = 20
+COMPARED_ROWS, COMPARED_CELLS = 20_000, 2**25  # that tell which columns are compared, of all pairs of them
 
 
 class Mixed(OfTable):
@@ -56,6 +58,10 @@ class Mixed(OfTable):
     What a bin tells later columns, and what z and earlier ones tell it, is a smooth function of its
     rank plus a part of its own, so bins side by side learn from each other's rows. From 1,000 rows on
     that part is the smaller the more bins a column has, and larger for levels, which have nothing else.
+
+    Where numbers of one column are never above those of an earlier one, or often equal to them, it is told
+    which of its codes are less, equal or greater than that one's, and draws keep to it. The density does
+    but for what lies in one bin.
 
     In columns with missing cells, that a cell is missing is one more level. It is trained and
     drawn, but left out of scores.
@@ -102,6 +108,8 @@ class Mixed(OfTable):
             columns.append(levels(x, sample_weight, n) if n else cut(x, sample_weight, n_bins))
         missing = np.array([np.average(np.isnan(X[:, j]), weights=sample_weight) for j in range(X.shape[1])])
         model = MixedModel(columns, missing, 256 if amount >= ENOUGH else 128, self.chain)
+        if self.chain:
+            model.order = find_order(columns, model.sizes, *_some_codes(model, X, sample_weight))
         model.freedom = _choose_freedom(columns, amount)
         model.holed = float(np.clip(HOLED * amount / MANY, HOLED_OF_FEW, HOLED))
         return model
@@ -172,6 +180,11 @@ class MixedModel(nn.Module):
         self.head = nn.Parameter(FREE * torch.randn(n_codes, n_units) / math.sqrt(n_units))
         self.smooth_head = nn.Parameter(0.5 * torch.randn(n, N_WAVES, n_units) / math.sqrt(n_units))
         self.head_bias = nn.Parameter(torch.tensor(np.log(np.concatenate(flat["mass"])), dtype=torch.float32))
+        self.order = Order()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._modules.setdefault("order", Order())  # models saved before there was one
 
     # -- rows ----------------------------------------------------------------------------------
 
@@ -267,12 +280,14 @@ class MixedModel(nn.Module):
         some, the log-probability that it is missing.
         """
         cell, seen, flag = self._read(x)
+        code, shows = self.near[cell] - self.first_code, seen & (flag == 0)
         if self.chain:
-            output = output + self._tell(self.near[cell] - self.first_code, seen & (flag == 0))
+            output = output + self._tell(code, shows)
         target = self.target[cell]
         place = (target - self.first_code).clamp(min=0)
         log_probs = []
         for j, logits in enumerate(self._logits(output)):
+            logits = self.order.add_to(logits, j, code.unbind(-1), shows)
             if self.incomplete[j] and not self.training:
                 logits = logits[..., :-1]
             index = place[:, j, None].clamp(max=logits.shape[-1] - 1).expand(*logits.shape[:-1], 1)
@@ -324,11 +339,15 @@ class MixedModel(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Do what `fill` does, with any source of chance."""
         log_prob: Any = 0.0
-        values = []
+        values: list[torch.Tensor] = []
         for column, given, _, code, told in self._follow(x, output, chance, holes):
             log_prob = log_prob + told
             code_seen = code.clamp(max=column.n_codes - 1)
-            value = column.draw(code_seen, generator, chance(code_seen.to(column.mean)))
+
+            def draw(column: Lookup = column, code: torch.Tensor = code_seen) -> torch.Tensor:
+                return column.draw(code, generator, chance(code.to(column.mean)))
+
+            value = self.order.keep(len(values), values, draw)
             values.append(torch.where(given | (code >= column.n_codes), torch.nan, value))
         return torch.stack(values, -1), log_prob
 
@@ -371,11 +390,13 @@ class MixedModel(nn.Module):
         context = self.context.split(self.values.shape[1], 1)
         table = self._smoothed(self.values, self.smooth_values)
         n_units, output = self.link.shape[1], output.clone()
+        codes: list[torch.Tensor] = []
         for j, (column, (head, bias)) in enumerate(zip(self.columns, self._heads(), strict=True)):
             units = F.silu(output[..., j * n_units : (j + 1) * n_units])
             units = units + F.silu(units @ self.link[j] + self.link_bias[j])
             n_codes = len(head) if holes else column.n_codes
-            log_p = torch.log_softmax(F.linear(units, head[:n_codes], bias[:n_codes]), -1)
+            logits = self.order.add_to(F.linear(units, head[:n_codes], bias[:n_codes]), j, codes)
+            log_p = torch.log_softmax(logits, -1)
             given, target = seen[..., j], self.target[cell[..., j]]
             place = torch.where(target >= 0, target, self.near[cell[..., j]]) - self.first_code[j]
             place = place.clamp(0, n_codes - 1).expand(log_p.shape[:-1])
@@ -383,9 +404,10 @@ class MixedModel(nn.Module):
             told = told + self.log_density[cell[..., j]].to(told.dtype)
             code = _pick(log_p, chance)
             yield column, given, log_p, code, torch.where(given, told, 0.0)
+            start, later = self.first_code[j], slice((j + 1) * n_units, None)
+            code = torch.where(given, self.near[cell[..., j]] - start, code)
+            codes.append(code)
             if self.chain and j + 1 < self.n_features:
-                start, later = self.first_code[j], slice((j + 1) * n_units, None)
-                code = torch.where(given, self.near[cell[..., j]] - start, code)
                 own, weight = table[start : start + self.sizes[j]], context[j][later]
                 if code.numel() > len(own):  # what each code tells is worth computing once
                     told = F.embedding(code, F.linear(own, weight))
@@ -406,6 +428,15 @@ class MixedModel(nn.Module):
         self, x: torch.Tensor, output: torch.Tensor, weight: torch.Tensor | None = None
     ) -> None:
         """Do nothing: there are no constants."""
+
+
+def _some_codes(model: MixedModel, X: Array, weight: Array | None) -> tuple[Array, Array]:
+    """Return the codes of evenly spaced rows, -1 where missing, and their weights."""
+    n_rows = min(COMPARED_ROWS, max(1000, COMPARED_CELLS // X.shape[1] ** 2))
+    rows = slice(None, None, -(-len(X) // n_rows))
+    cell, seen, _ = model._read(model.standardize(torch.tensor(np.asarray(X[rows], dtype=float))))
+    code = torch.where(seen, model.near[cell] - model.first_code, -1).numpy()
+    return code, np.ones(len(code)) if weight is None else weight[rows]
 
 
 def _choose_freedom(columns: Sequence[Cells], amount: float) -> list[float]:

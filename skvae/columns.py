@@ -107,7 +107,7 @@ class Column:
     whole : bool
         Whether it holds whole numbers by type.
     origin : int
-        The first moment, in whole seconds.
+        The first moment of the table, in whole seconds.
     local : bool
         Whether moments with a time zone count by the clocks there, where days are all as long. Of
         an hour that comes twice the first is meant.
@@ -215,6 +215,20 @@ class Column:
         return cells.astype(self.dtype)
 
 
+def _count_from(column: Column, columns: Any) -> Any:
+    """Return a column that counts from the first day of all those of its kind, or as near as its step allows.
+
+    So moments of several columns can be compared: that one ends after another starts.
+    """
+    alike = [c.origin for c in columns if (c.kind, c.local, c.empty) == (column.kind, column.local, False)]
+    if column.kind not in TIMES or column.empty or len(alike) < 2:
+        return column
+    later = column.origin - min(alike) // STEPS[0] * STEPS[0]
+    return replace(
+        column, origin=column.origin - (later // column.step * column.step if column.step else later)
+    )
+
+
 class Table:
     """Learn the columns of a table; turn such tables into a matrix and a matrix into such tables.
 
@@ -244,7 +258,8 @@ class Table:
                 f"Got X with several columns named {twice[:SHOWN]!r}; expected distinct names. Rename them."
             )
         chosen = _find_columns(categorical_features, names)
-        self.columns = [Column.learn(series, i in chosen) for i, series in enumerate(columns)]
+        learned = [Column.learn(series, i in chosen) for i, series in enumerate(columns)]
+        self.columns = [_count_from(column, learned) for column in learned]
 
     @property
     def n_levels(self) -> Any:

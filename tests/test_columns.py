@@ -857,3 +857,21 @@ def test_drawn_numbers_stay_in_their_range_and_rounded():
     assert (drawn.dtypes == X.dtypes).all()
     assert ((drawn.min() >= X.min()) & (drawn.max() <= X.max())).all()
     np.testing.assert_array_equal(drawn["p"], drawn["p"].round(2))
+
+
+def test_moments_of_several_columns_count_from_one_day():
+    first = pd.Series(pd.to_datetime(["2024-01-01 13:00:05", "2024-05-01 09:30:00"]))
+    frame = pd.DataFrame(
+        {
+            "first": first,
+            "day": pd.to_datetime(["2024-03-01", "2024-03-02"]),
+            "morning": pd.to_datetime(["2024-03-01 08:00", "2024-03-02 08:00"]),
+            "took": pd.to_timedelta([90, 30], "s"),
+        }
+    )
+    table = Table(frame)
+    midnight = int(pd.Timestamp("2024-01-01").timestamp())
+    assert [c.origin - midnight for c in table.columns[:3]] == [0, 0, 8 * 3600]  # steps of a day stay whole
+    assert [c.step for c in table.columns] == [1, 86400, 86400, 60]
+    assert table.columns[3].origin == 30  # alone of its kind
+    pd.testing.assert_frame_equal(table.decode(table.encode(frame)), frame)

@@ -35,6 +35,7 @@ LAYERS = [
         "_tree",
         "_adam",
         "_lookup",
+        "_order",
         "_posterior",
     ],
     ["_terms", "_mixed", "_joint", "_replay"],

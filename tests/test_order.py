@@ -1,0 +1,211 @@
+"""Columns that keep an order, row by row."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from skvae import VAETransformer
+from skvae._cells import cut
+from skvae._lookup import Lookup
+from skvae._order import _ranges, find_order
+from skvae.likelihoods import Mixed
+
+NAN = float("nan")
+
+
+def order_of(X, weight=None, n_bins=30):
+    """Return what is found in rows of values, NaN where missing."""
+    columns = [cut(x, None, n_bins) for x in X.T]
+    codes = np.full(X.shape, -1)
+    for j, (cells, x) in enumerate(zip(columns, X.T, strict=True)):
+        seen = ~np.isnan(x)
+        codes[seen, j] = cells.near[Lookup(cells).find(torch.tensor(x[seen])).long().numpy()]
+    sizes = [len(cells.mass) + 1 for cells in columns]
+    return find_order(columns, sizes, codes, np.ones(len(X)) if weight is None else weight)
+
+
+def pairs_of(order):
+    return [(c.earlier, c.later) for comparisons in order.values() for c in comparisons]
+
+
+def stays(n=600, seed=0):
+    """Return when people came and when they left, whole numbers; a third leave at once."""
+    rng = np.random.default_rng(seed)
+    came = rng.integers(0, 30, n)
+    return came, came + np.where(rng.random(n) < 0.3, 0, rng.poisson(6, n))
+
+
+# -- what is found -------------------------------------------------------------------------------
+
+
+@given(
+    arrays(np.float64, st.integers(30, 80), elements=st.floats(-1e6, 1e6) | st.integers(-5, 5).map(float)),
+    st.integers(2, 20),
+)
+def test_all_that_a_code_may_be_is_in_its_range(values, n_bins):
+    cells = cut(values, None, n_bins)
+    least, most = _ranges(cells)
+    column = Lookup(cells)
+    code = cells.near[column.find(torch.tensor(values)).long().numpy()]
+    assert (least[code] <= values).all()
+    assert (values <= most[code]).all()
+    drawn = torch.arange(len(cells.mass)).repeat(50)
+    value = column.draw(drawn, torch.Generator().manual_seed(0)).numpy()
+    assert (least[drawn] <= value).all()
+    assert (value <= most[drawn]).all()
+
+
+def test_a_rule_between_columns_is_found_with_what_each_code_may_be():
+    came, left = stays()
+    noise = np.random.default_rng(1).integers(0, 40, len(came))
+    X = np.column_stack((came, noise, left)).astype(float)
+    order = order_of(X)
+    assert pairs_of(order) == [(0, 2)]
+    [comparison] = order["2"]
+    assert comparison.log_ratio[0] < -4  # never less
+    assert comparison.log_ratio[1] > 0.5  # often equal
+    columns = [cut(x, None, 30) for x in X.T]
+    for (a, first), (b, second) in itertools.product(
+        *(enumerate(zip(*_ranges(columns[j]), strict=True)) for j in (0, 2))
+    ):
+        less, equal, greater = comparison.cases[:, a, b].tolist()
+        assert less == (second[1] < first[0])
+        assert greater == (second[0] > first[1])
+        assert equal == (not less and not greater)
+    assert not comparison.cases[:, -1].any()  # what is hidden, and missing cells, are none of it
+    assert not comparison.cases[..., -1].any()
+
+
+def test_no_rule_is_made_up():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(500, 6))
+    assert pairs_of(order_of(X)) == []
+    X[:, 1] = X[:, 0] + 0.1 * rng.normal(size=500)  # alike, but either may be above
+    assert pairs_of(order_of(X[:, :2], n_bins=200)) in ([], [(0, 1)])
+    apart = np.column_stack((X[:, 0], X[:, 2] + 100))  # always above, as chance would have it
+    assert pairs_of(order_of(apart)) == []
+
+
+def test_a_few_rows_prove_no_rule():
+    came, left = stays(12)
+    assert pairs_of(order_of(np.column_stack((came, left)).astype(float))) == []
+
+
+def test_missing_cells_and_weights_count():
+    came, left = stays(400)
+    X = np.column_stack((came, left)).astype(float)
+    X[::2, 0], X[1::2, 1] = NAN, NAN  # never both
+    assert pairs_of(order_of(X)) == []
+    X = np.column_stack((came, left)).astype(float)
+    wrong = np.arange(400) < 40
+    X[wrong] = X[wrong, ::-1]
+    X[wrong, 0] += 1
+    assert order_of(X)["1"][0].log_ratio[0] > -2  # no rule: only equal oftener than by chance
+    assert order_of(X, np.where(wrong, 1e-9, 1.0))["1"][0].log_ratio[0] < -4
+
+
+def test_a_column_is_compared_with_three_at_most():
+    rng = np.random.default_rng(0)
+    X = np.cumsum(rng.poisson(2, size=(500, 6)), axis=1).astype(float)
+    order = order_of(X)
+    assert max(map(len, order.values())) == 3
+
+
+# -- what it does to a density -------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def model():
+    """A density of two whole numbers of which the second is never less, with wild weights."""
+    rng = np.random.default_rng(0)
+    came = rng.integers(0, 4, 300)
+    X = np.column_stack((came, came + rng.integers(0, 3, 300))).astype(float)
+    X[:20, 0] = NAN
+    torch.manual_seed(0)
+    model = Mixed().build(X).double().eval()
+    assert pairs_of(model.order) == [(0, 1)]
+    with torch.no_grad():
+        for weights in model.parameters():
+            weights.add_(0.3 * torch.randn_like(weights))
+    return model
+
+
+def output_of(model, n_rows=1):
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn((n_rows, model.out_features), generator=generator, dtype=torch.float64)
+
+
+def test_a_density_with_an_order_sums_to_one_and_is_drawn_from(model):
+    rows = torch.tensor(list(itertools.product(range(-300, 300), repeat=2)), dtype=torch.float64)
+    near = torch.tensor(list(itertools.product(range(4), range(6))), dtype=torch.float64)
+    output = output_of(model)
+    with torch.no_grad():
+        p = model.row_log_prob(model.standardize(rows), output.expand(len(rows), -1)).exp()
+        assert p.sum().item() == pytest.approx(1.0, abs=1e-3)
+        p = model.row_log_prob(model.standardize(near), output.expand(len(near), -1)).exp()
+        empty = torch.full((6000, 2), NAN, dtype=torch.float64)
+        drawn = model.fill(empty, output.expand(6000, -1), torch.Generator().manual_seed(0))[0]
+    counts = (drawn[:, None] == near).all(2).sum(0)
+    assert counts.sum() == 6000
+    expected = 6000 * p / p.sum()
+    some = expected > 5
+    assert (
+        scipy.stats.chisquare(counts[some], expected[some] * counts[some].sum() / expected[some].sum()).pvalue
+        > 1e-3
+    )
+
+
+def test_what_is_hidden_is_not_compared(model):
+    comparison = model.order["1"][0]
+    codes, shows = torch.tensor([0, 2, 2]), torch.tensor([True, True, False])
+    told = comparison(codes, shows)
+    assert (told[:2] == comparison(codes[:2])).all()
+    assert (told[1] != 0).any()
+    assert (told[2] == 0).all()
+
+
+def test_models_saved_before_know_no_order(model):
+    state = dict(vars(model))
+    state["_modules"] = {name: part for name, part in model._modules.items() if name != "order"}
+    old = object.__new__(type(model))
+    torch.nn.Module.__init__(old)
+    old.__setstate__(state)
+    rows = torch.tensor([[1.0, 2.0]], dtype=torch.float64)
+    assert len(old.order) == 0
+    assert torch.isfinite(old.row_log_prob(old.standardize(rows), output_of(old)))
+
+
+# -- tables --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=["numbers", "dates"])
+def table(request):
+    came, left = stays(600)
+    came, left = came[left > 8], left[left > 8]
+    if request.param == "dates":  # the first of either are nine days apart
+        came, left = (pd.Timestamp("2024-03-01") + pd.to_timedelta(days, "D") for days in (came, left))
+    frame = pd.DataFrame({"came": came, "left": left, "kind": np.where(np.arange(len(came)) % 3, "a", "b")})
+    return frame, VAETransformer(2, max_iter=60, random_state=0).fit(frame)
+
+
+def test_draws_keep_the_order(table):
+    frame, vae = table
+    rows = vae.sample(1000, random_state=0)
+    assert (rows["left"] < rows["came"]).mean() < 0.02
+    equal = (frame["left"] == frame["came"]).mean()
+    assert (rows["left"] == rows["came"]).mean() == pytest.approx(equal, abs=0.08)
+
+
+def test_draws_given_one_column_keep_the_order(table):
+    frame, vae = table
+    early = frame["left"].sort_values().iloc[60]
+    rows = vae.sample_conditional({"left": early}, 300, random_state=0)
+    assert (early < rows["came"]).mean() < 0.12  # of one bin
+    assert (early < frame["came"]).mean() > 0.5
