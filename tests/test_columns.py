@@ -874,4 +874,4 @@ def test_moments_of_several_columns_count_from_one_day():
     assert [c.origin - midnight for c in table.columns[:3]] == [0, 0, 8 * 3600]  # steps of a day stay whole
     assert [c.step for c in table.columns] == [1, 86400, 86400, 60]
     assert table.columns[3].origin == 30  # alone of its kind
-    pd.testing.assert_frame_equal(table.decode(table.encode(frame)), frame)
+    assert_equal(round_trip(frame, table), frame)
