@@ -281,13 +281,14 @@ class MixedModel(nn.Module):
         """
         cell, seen, flag = self._read(x)
         code, shows = self.near[cell] - self.first_code, seen & (flag == 0)
+        codes = code.unbind(-1)
         if self.chain:
             output = output + self._tell(code, shows)
         target = self.target[cell]
         place = (target - self.first_code).clamp(min=0)
         log_probs = []
         for j, logits in enumerate(self._logits(output)):
-            logits = self.order.add_to(logits, j, code.unbind(-1), shows)
+            logits = self.order.add_to(logits, j, codes, shows)
             if self.incomplete[j] and not self.training:
                 logits = logits[..., :-1]
             index = place[:, j, None].clamp(max=logits.shape[-1] - 1).expand(*logits.shape[:-1], 1)
