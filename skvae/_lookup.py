@@ -73,6 +73,13 @@ class Lookup(nn.Module):
             cell = torch.where(self.points[point] == x, point.to(x.dtype), cell)
         return torch.where(torch.isnan(x), x, cell)
 
+    def snap(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the values nearest to some that the column may have."""
+        if self.lattice is None:
+            return x
+        origin, step, unit = self.lattice
+        return (origin + step * torch.round((x * unit - origin) / step)) / unit
+
     def draw(
         self, code: torch.Tensor, generator: torch.Generator, place: torch.Tensor | None = None
     ) -> torch.Tensor:

@@ -60,8 +60,8 @@ class Mixed(OfTable):
     that part is the smaller the more bins a column has, and larger for levels, which have nothing else.
 
     Where numbers of one column are never above those of an earlier one, or often equal to them, it is told
-    which of its codes are less, equal or greater than that one's, and draws keep to it. The density does
-    but for what lies in one bin.
+    which of its codes are less, equal or greater than that one's. Where they may be equal, within a bin, a
+    draw is the other value plus a difference of training rows; the density knows of bins alone.
 
     In columns with missing cells, that a cell is missing is one more level. It is trained and
     drawn, but left out of scores.
@@ -109,7 +109,7 @@ class Mixed(OfTable):
         missing = np.array([np.average(np.isnan(X[:, j]), weights=sample_weight) for j in range(X.shape[1])])
         model = MixedModel(columns, missing, 256 if amount >= ENOUGH else 128, self.chain)
         if self.chain:
-            model.order = find_order(columns, model.sizes, *_some_codes(model, X, sample_weight))
+            model.order = find_order(columns, model.sizes, *_some_rows(model, X, sample_weight))
         model.freedom = _choose_freedom(columns, amount)
         model.holed = float(np.clip(HOLED * amount / MANY, HOLED_OF_FEW, HOLED))
         return model
@@ -341,14 +341,20 @@ class MixedModel(nn.Module):
         """Do what `fill` does, with any source of chance."""
         log_prob: Any = 0.0
         values: list[torch.Tensor] = []
-        for column, given, _, code, told in self._follow(x, output, chance, holes):
+        codes: list[torch.Tensor] = []
+        for j, (column, given, _, code, told) in enumerate(self._follow(x, output, chance, holes)):
             log_prob = log_prob + told
-            code_seen = code.clamp(max=column.n_codes - 1)
 
-            def draw(column: Lookup = column, code: torch.Tensor = code_seen) -> torch.Tensor:
-                return column.draw(code, generator, chance(code.to(column.mean)))
+            def find(value: torch.Tensor, j: int = j, column: Lookup = column) -> tuple[Any, Any]:
+                value = column.snap(value)
+                code = self.target[column.find(value).long() + self.first_cell[j]]
+                return value, torch.where(code < 0, -1, code - self.first_code[j])
 
-            value = self.order.keep(len(values), values, draw)
+            beside, near = self.order.refine(j, code, codes, values, ~given, chance, find)
+            codes.append(code.copy_(near))
+            place = code.clamp(max=column.n_codes - 1)
+            value = column.draw(place, generator, chance(place.to(column.mean)))
+            value = torch.where(torch.isnan(beside), value, beside)
             values.append(torch.where(given | (code >= column.n_codes), torch.nan, value))
         return torch.stack(values, -1), log_prob
 
@@ -384,8 +390,9 @@ class MixedModel(nn.Module):
         """Go from column to column, telling the later ones what is given or drawn.
 
         Yields of each column: itself; whether its cells are given; the log-probabilities of its
-        codes; the codes drawn of these by `chance`; the log-density of what is given, else 0. A value
-        never seen, which has the same density whatever z is, counts as the nearest one: as likely.
+        codes; those given, or drawn by `chance`, which later columns are told as they are by then; the
+        log-density of what is given, else 0. A value never seen, which has the same density whatever z is,
+        counts as the nearest one: as likely.
         """
         cell, seen, _ = self._read(x)
         context = self.context.split(self.values.shape[1], 1)
@@ -403,11 +410,10 @@ class MixedModel(nn.Module):
             place = place.clamp(0, n_codes - 1).expand(log_p.shape[:-1])
             told = log_p.gather(-1, place[..., None]).squeeze(-1)
             told = told + self.log_density[cell[..., j]].to(told.dtype)
-            code = _pick(log_p, chance)
-            yield column, given, log_p, code, torch.where(given, told, 0.0)
             start, later = self.first_code[j], slice((j + 1) * n_units, None)
-            code = torch.where(given, self.near[cell[..., j]] - start, code)
+            code = torch.where(given, self.near[cell[..., j]] - start, _pick(log_p, chance))
             codes.append(code)
+            yield column, given, log_p, code, torch.where(given, told, 0.0)
             if self.chain and j + 1 < self.n_features:
                 own, weight = table[start : start + self.sizes[j]], context[j][later]
                 if code.numel() > len(own):  # what each code tells is worth computing once
@@ -431,13 +437,14 @@ class MixedModel(nn.Module):
         """Do nothing: there are no constants."""
 
 
-def _some_codes(model: MixedModel, X: Array, weight: Array | None) -> tuple[Array, Array]:
-    """Return the codes of evenly spaced rows, -1 where missing, and their weights."""
+def _some_rows(model: MixedModel, X: Array, weight: Array | None) -> tuple[Array, Array, Array]:
+    """Return evenly spaced rows, their codes, -1 where missing, and their weights."""
     n_rows = min(COMPARED_ROWS, max(1000, COMPARED_CELLS // X.shape[1] ** 2))
     rows = slice(None, None, -(-len(X) // n_rows))
-    cell, seen, _ = model._read(model.standardize(torch.tensor(np.asarray(X[rows], dtype=float))))
+    some = np.asarray(X[rows], dtype=float)
+    cell, seen, _ = model._read(model.standardize(torch.tensor(some)))
     code = torch.where(seen, model.near[cell] - model.first_code, -1).numpy()
-    return code, np.ones(len(code)) if weight is None else weight[rows]
+    return some, code, np.ones(len(code)) if weight is None else weight[rows]
 
 
 def _choose_freedom(columns: Sequence[Cells], amount: float) -> list[float]:

@@ -1,6 +1,6 @@
 """Pairs of columns of which one is never above the other, or often equal to it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,30 +15,36 @@ EXCEPTIONS = 1e-3  # share of the rows that may break a rule
 BY_CHANCE = 10.0  # more rows that would break it by chance
 EXCESS = 0.05  # share of the rows that are equal beyond chance
 PARTNERS = 3  # earlier columns that one is compared with
-REDRAWS = 16  # of values that break a rule
+DRAWS = 16  # of differences, until one fits
+DIFFERENCES = 1000  # that are kept
+NEAR = 0.99  # of the rows with differences of one sign
+EQUAL = 2  # place of the case between less and greater
 UNSEEN = 0.5  # rows that each case counts as before any is seen
 
 
 class Comparison(nn.Module):
     """What an earlier column adds to the logits of a later one for being less, equal or greater.
 
-    Three numbers do for all codes. So a rule such as "ended is never before started" holds where no row has
-    been, which is not so with what each code tells by itself.
+    Five numbers do for all codes. So a rule such as "ended is never before started, nor a month after" holds
+    where no row has been, which is not so with what each code tells by itself.
 
     Parameters
     ----------
     earlier, later : int
         Places of the columns.
-    cases : tuple of three ndarrays of bool, shape (n_codes_earlier, n_codes_later)
-        Whether all values of the later code are less than those of the earlier one, some may be equal, or all
-        are greater; none of it where one of them stands for a missing cell.
-    log_ratio : ndarray of shape (3,)
+    cases : list of five ndarrays of bool, shape (n_codes_earlier, n_codes_later)
+        Whether all values of the later code are far less than those of the earlier one, less, some may be
+        equal, all are greater, or far greater; none of it where one of them stands for a missing cell.
+    log_ratio : ndarray of shape (5,)
         Log of how many times as often as by chance each is the case: where training starts.
     never_less, never_greater : bool
         Whether that is a rule.
+    differences : ndarray of shape (n,)
+        Of the values, later less earlier, of rows with codes that may be equal: some, ascending.
     """
 
     cases: torch.Tensor
+    differences: torch.Tensor
 
     def __init__(
         self,
@@ -48,19 +54,26 @@ class Comparison(nn.Module):
         log_ratio: Array,
         never_less: bool,
         never_greater: bool,
+        differences: Array,
     ) -> None:
         super().__init__()
         self.earlier, self.later = earlier, later
         self.never_less, self.never_greater = never_less, never_greater
         self.register_buffer("cases", torch.tensor(np.stack(cases)))
+        self.register_buffer("differences", torch.tensor(differences, dtype=torch.float64))
         self.log_ratio = nn.Parameter(torch.tensor(log_ratio, dtype=torch.float32))
 
     def forward(self, code: torch.Tensor, shows: torch.Tensor | None = None) -> torch.Tensor:
         """Return what is added, shape (..., n_codes_later), for earlier codes, where they show."""
         if shows is not None:
             code = torch.where(shows, code, self.cases.shape[1] - 1)
-        less, equal, greater = (case * ratio for case, ratio in zip(self.cases, self.log_ratio, strict=True))
-        return F.embedding(code, less + equal + greater)
+        summands = (case * ratio for case, ratio in zip(self.cases, self.log_ratio, strict=True))
+        return F.embedding(code, sum(summands))
+
+    def may_equal(self, earlier: torch.Tensor, later: torch.Tensor) -> torch.Tensor:
+        """Return whether codes stand for values of which some may be equal."""
+        equal: torch.Tensor = self.cases[EQUAL][earlier, later]
+        return equal
 
     def is_broken(self, value: torch.Tensor, earlier: torch.Tensor) -> torch.Tensor:
         """Return whether values break the rule, if there is one; beside NaN they do not."""
@@ -99,32 +112,67 @@ class Order(nn.ModuleDict):
             logits = logits + told[..., : logits.shape[-1]].to(logits)
         return logits
 
-    def keep(
-        self, later: int, values: Sequence[torch.Tensor], draw: Callable[[], torch.Tensor]
-    ) -> torch.Tensor:
-        """Return values of a column that `draw` makes: again where they break a rule, as some of a bin may.
+    def refine(
+        self,
+        later: int,
+        code: torch.Tensor,
+        codes: Sequence[torch.Tensor],
+        values: Sequence[torch.Tensor],
+        is_free: torch.Tensor,
+        chance: Callable[[torch.Tensor], torch.Tensor],
+        find: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]],
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Draw values of a column beside those of an earlier one that may be equal.
+
+        Bins know nothing of a difference that is less than they are wide, so such a value is that of the
+        earlier column and a difference of training rows; in the bin that was drawn, or if none of a few
+        is, in one beside it.
 
         Parameters
         ----------
         later : int
-        values : sequence of Tensor
-            Those of each column before it.
-        draw : callable
-            Returns a value for every row.
+            Place of the column.
+        code : Tensor of int, shape (...)
+            What was drawn; that of a missing cell is beyond the others.
+        codes, values : sequence of Tensor of shape (...)
+            Those of each column before it; NaN where a value is not known.
+        is_free : Tensor of bool
+            Whether a value is wanted.
+        chance : callable
+            Draws numbers from 0 to 1 for keys.
+        find : callable
+            Return the values nearest to some that the column may have, and their codes, -1 for none.
+
+        Returns
+        -------
+        value : Tensor of float64
+            NaN where it is not beside another.
+        code : Tensor of int
         """
-        value = draw()
+        value = torch.full(code.shape, torch.nan, dtype=torch.float64, device=code.device)
         if str(later) not in self:
-            return value
+            return value, code
         comparisons: Any = self[str(later)]
-        for _ in range(REDRAWS):
-            broken = torch.stack([c.is_broken(value, values[c.earlier]) for c in comparisons]).any(0)
-            if not broken.any():
+        first = comparisons[0]
+        others, base = codes[first.earlier], values[first.earlier].nan_to_num()
+        is_open = first.may_equal(others, code) & is_free & ~torch.isnan(values[first.earlier])
+        for i in range(DRAWS):
+            if not is_open.any():
                 break
-            value = torch.where(broken, draw(), value)
-        return value
+            place = (chance(base) * len(first.differences)).long()
+            new, at = find(base + first.differences[place.clamp(max=len(first.differences) - 1)])
+            fits = at == code if i < DRAWS // 2 else (at >= 0) & first.may_equal(others, at.clamp(min=0))
+            for comparison in comparisons:
+                fits = fits & ~comparison.is_broken(new, values[comparison.earlier])
+            fits = fits & is_open
+            value, code = torch.where(fits, new, value), torch.where(fits, at, code)
+            is_open = is_open & ~fits
+        return value, code
 
 
-def find_order(columns: Sequence[Cells], sizes: Sequence[int], codes: Array, weight: Array) -> Order:
+def find_order(
+    columns: Sequence[Cells], sizes: Sequence[int], X: Array, codes: Array, weight: Array
+) -> Order:
     """Return the comparisons that tell something, of a later column those three that tell most.
 
     A pair is compared if the one is above the other in at most one row of a thousand, where by chance
@@ -135,8 +183,10 @@ def find_order(columns: Sequence[Cells], sizes: Sequence[int], codes: Array, wei
     columns : sequence of Cells
     sizes : sequence of int
         Codes of each column, with that of a missing cell.
+    X : ndarray of shape (n_rows, n_columns)
+        Some rows of values, NaN where a cell is missing.
     codes : ndarray of int, shape (n_rows, n_columns)
-        Of some rows; -1 where a cell is missing.
+        Theirs; -1 where a cell is missing.
     weight : ndarray of shape (n_rows,)
         How many rows each counts as.
     """
@@ -147,31 +197,48 @@ def find_order(columns: Sequence[Cells], sizes: Sequence[int], codes: Array, wei
         told = []
         for earlier in numeric[: numeric.index(later)]:
             both = (codes[:, earlier] >= 0) & (codes[:, later] >= 0)
-            cases = tuple(_cases(ranges[earlier], ranges[later]))
             first, second = codes[both, earlier], codes[both, later]
+            apart = X[both, later] - X[both, earlier]
+            cases = _cases(ranges[earlier], ranges[later], apart)
             seen = np.array([weight[both] @ case[first, second] for case in cases])
             masses = [
                 np.bincount(code, weight[both], n)
                 for code, n in zip((first, second), cases[0].shape, strict=True)
             ]
             expected = np.array([masses[0] @ case @ masses[1] for case in cases]) / (seen.sum() or 1.0)
-            is_rule = (seen <= EXCEPTIONS * seen.sum()) & (expected > seen + BY_CHANCE)
-            if is_rule[[0, 2]].any() or seen[1] > expected[1] + EXCESS * seen.sum():
+            less, greater = slice(None, EQUAL), slice(EQUAL + 1, None)
+            rules = [
+                bool(
+                    seen[s].sum() <= EXCEPTIONS * seen.sum() and expected[s].sum() > seen[s].sum() + BY_CHANCE
+                )
+                for s in (less, greater)
+            ]
+            if any(rules) or seen[EQUAL] > expected[EQUAL] + EXCESS * seen.sum():
                 log_ratio = np.log((seen + UNSEEN) / (expected + UNSEEN))
                 room = ((0, 1), (0, sizes[later] - len(columns[later].mass)))
-                padded, rules = [np.pad(case, room) for case in cases], is_rule[[0, 2]].tolist()
-                told.append((seen @ log_ratio, Comparison(earlier, later, padded, log_ratio, *rules)))
+                padded = [np.pad(case, room) for case in cases]
+                near = np.sort(apart[cases[EQUAL][first, second] & (weight[both] > 0)])
+                near = near[:: max(1, -(-len(near) // DIFFERENCES))]
+                comparison = Comparison(earlier, later, padded, log_ratio, rules[0], rules[1], near)
+                told.append((seen @ log_ratio, comparison))
         told.sort(key=lambda pair: -pair[0])
         if told:
             found[str(later)] = nn.ModuleList(comparison for _, comparison in told[:PARTNERS])
     return found
 
 
-def _cases(earlier: tuple[Array, Array], later: tuple[Array, Array]) -> Iterator[Array]:
-    """Yield whether codes of a later column are less than those of an earlier one, equal, or greater."""
+def _cases(earlier: tuple[Array, Array], later: tuple[Array, Array], apart: Array) -> list[Array]:
+    """Return whether codes of a later column are far less, less, equal, greater or far greater.
+
+    Far is what one in a hundred rows is, of those that are less, or greater, by so much or more.
+    """
     low, high = (part[:, None] for part in earlier)
-    less, greater = later[1] < low, later[0] > high
-    yield from (less, ~(less | greater), greater)
+    least, most = later
+    below, above = (side[side > 0] for side in (-apart, apart))
+    reach = [np.quantile(side, NEAR) if len(side) else 0.0 for side in (below, above)]
+    less, greater = most < low, least > high
+    far_less, far_greater = most < low - reach[0], least > high + reach[1]
+    return [far_less, less & ~far_less, ~(less | greater), greater & ~far_greater, far_greater]
 
 
 def _ranges(cells: Cells) -> tuple[Array, Array]:

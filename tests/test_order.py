@@ -28,7 +28,7 @@ def order_of(X, weight=None, n_bins=30):
         seen = ~np.isnan(x)
         codes[seen, j] = cells.near[Lookup(cells).find(torch.tensor(x[seen])).long().numpy()]
     sizes = [len(cells.mass) + 1 for cells in columns]
-    return find_order(columns, sizes, codes, np.ones(len(X)) if weight is None else weight)
+    return find_order(columns, sizes, X, codes, np.ones(len(X)) if weight is None else weight)
 
 
 def pairs_of(order):
@@ -69,16 +69,25 @@ def test_a_rule_between_columns_is_found_with_what_each_code_may_be():
     order = order_of(X)
     assert pairs_of(order) == [(0, 2)]
     [comparison] = order["2"]
-    assert comparison.log_ratio[0] < -4  # never less
-    assert comparison.log_ratio[1] > 0.5  # often equal
+    far_less, less, equal, greater, far = comparison.log_ratio.tolist()
+    assert far_less < -4  # never less
+    assert less == 0  # a less difference has never been seen, so all are far
+    assert equal > 0.5
+    assert far < -2 < greater
+    assert (comparison.never_less, comparison.never_greater) == (True, False)
+    differences = comparison.differences.numpy()
+    assert set(differences) <= set(left - came)
+    assert (np.diff(differences) >= 0).all()
     columns = [cut(x, None, 30) for x in X.T]
     for (a, first), (b, second) in itertools.product(
         *(enumerate(zip(*_ranges(columns[j]), strict=True)) for j in (0, 2))
     ):
-        less, equal, greater = comparison.cases[:, a, b].tolist()
-        assert less == (second[1] < first[0])
-        assert greater == (second[0] > first[1])
-        assert equal == (not less and not greater)
+        far_less, less, equal, greater, far = comparison.cases[:, a, b].tolist()
+        assert far_less == (second[1] < first[0])
+        assert (greater or far) == (second[0] > first[1])
+        assert far == (second[0] - first[1] > np.quantile((left - came)[left > came], 0.99))
+        assert not less
+        assert [far_less, equal, greater, far].count(True) == 1
     assert not comparison.cases[:, -1].any()  # what is hidden, and missing cells, are none of it
     assert not comparison.cases[..., -1].any()
 
@@ -107,8 +116,8 @@ def test_missing_cells_and_weights_count():
     wrong = np.arange(400) < 40
     X[wrong] = X[wrong, ::-1]
     X[wrong, 0] += 1
-    assert order_of(X)["1"][0].log_ratio[0] > -2  # no rule: only equal oftener than by chance
-    assert order_of(X, np.where(wrong, 1e-9, 1.0))["1"][0].log_ratio[0] < -4
+    assert not order_of(X)["1"][0].never_less  # only equal oftener than by chance
+    assert order_of(X, np.where(wrong, 1e-9, 1.0))["1"][0].never_less
 
 
 def test_a_column_is_compared_with_three_at_most():
