@@ -67,8 +67,8 @@ class Comparison(nn.Module):
         """Return what is added, shape (..., n_codes_later), for earlier codes, where they show."""
         if shows is not None:
             code = torch.where(shows, code, self.cases.shape[1] - 1)
-        summands = (case * ratio for case, ratio in zip(self.cases, self.log_ratio, strict=True))
-        return F.embedding(code, sum(summands))
+        table = self.log_ratio @ self.cases.flatten(1).to(self.log_ratio)  # in one product
+        return F.embedding(code, table.view(self.cases.shape[1:]))
 
     def may_equal(self, earlier: torch.Tensor, later: torch.Tensor) -> torch.Tensor:
         """Return whether codes stand for values of which some may be equal."""
