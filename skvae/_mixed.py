@@ -32,6 +32,7 @@ ENOUGH = 1000  # rows from which on this and wider networks pay
 N_WAVES = 16
 N_BLOCKS = 8  # of columns whose zeros the chain's product leaves out
 MAX_VALUES = 64  # numbers that tell later columns what a cell holds
+IMPOSSIBLE = 20.0  # nats that a draw loses which breaks a rule with what is given
 MAX_CODES = 20_000  # of all columns together: bounds the bins of a wide table
 ROWS_PER_BIN = 20
 COMPARED_ROWS, COMPARED_CELLS = 20_000, 2**25  # that tell which columns are compared, of all pairs of them
@@ -322,9 +323,17 @@ class MixedModel(nn.Module):
         return self._draw(empty, output, generator, holes, lambda key: spread(key, generator))[0]
 
     def fill(
-        self, x: torch.Tensor, output: torch.Tensor, generator: torch.Generator, holes: bool = False
+        self,
+        x: torch.Tensor,
+        output: torch.Tensor,
+        generator: torch.Generator,
+        holes: bool = False,
+        known: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Draw the missing cells of rows of cells, column after column.
+
+        With `known`, the rows in the units of the data, draws keep an order with what is given also within
+        a bin; those that cannot count as next to impossible.
 
         Returns
         -------
@@ -333,10 +342,20 @@ class MixedModel(nn.Module):
         log_prob : Tensor of shape (...)
             Log-density of the cells that were given, each given z and all columns before it.
         """
-        return self._draw(x, output, generator, holes, lambda key: uniform(key.shape, key, generator))
+
+        def chance(key: torch.Tensor) -> torch.Tensor:
+            return uniform(key.shape, key, generator)
+
+        return self._draw(x, output, generator, holes, chance, known)
 
     def _draw(
-        self, x: torch.Tensor, output: torch.Tensor, generator: torch.Generator, holes: bool, chance: Chance
+        self,
+        x: torch.Tensor,
+        output: torch.Tensor,
+        generator: torch.Generator,
+        holes: bool,
+        chance: Chance,
+        known: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Do what `fill` does, with any source of chance."""
         log_prob: Any = 0.0
@@ -354,9 +373,10 @@ class MixedModel(nn.Module):
             codes.append(code.copy_(near))
             place = code.clamp(max=column.n_codes - 1)
             value = column.draw(place, generator, chance(place.to(column.mean)))
-            value = torch.where(torch.isnan(beside), value, beside)
-            values.append(torch.where(given | (code >= column.n_codes), torch.nan, value))
-        return torch.stack(values, -1), log_prob
+            value = torch.where(torch.isnan(beside), value, beside).where(code < column.n_codes, torch.nan)
+            values.append(value.where(~given, torch.nan if known is None else known[..., j].to(value)))
+            log_prob = log_prob - IMPOSSIBLE * (given & self.order.is_broken(j, values))
+        return torch.stack(values, -1).where(torch.isnan(x), torch.nan), log_prob
 
     def expect(
         self, x: torch.Tensor, output: torch.Tensor, log_ratio: torch.Tensor, generator: torch.Generator

@@ -103,9 +103,14 @@ class Independent(nn.Module, ABC):
         """Return the mean, or the most probable level, over draws of z by their weights, shape (S, B)."""
 
     def fill(
-        self, x: torch.Tensor, output: torch.Tensor, generator: torch.Generator, holes: bool = False
+        self,
+        x: torch.Tensor,
+        output: torch.Tensor,
+        generator: torch.Generator,
+        holes: bool = False,
+        known: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Draw the missing cells of standardised rows.
+        """Draw the missing cells of standardised rows; `known` ones in the units of the data are not needed.
 
         Returns
         -------

@@ -112,6 +112,15 @@ class Order(nn.ModuleDict):
             logits = logits + told[..., : logits.shape[-1]].to(logits)
         return logits
 
+    def is_broken(self, later: int, values: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Return whether values of a column, the last, break a rule with those of columns before it."""
+        broken = torch.zeros_like(values[-1], dtype=torch.bool)
+        if str(later) in self:
+            comparisons: Any = self[str(later)]
+            for comparison in comparisons:
+                broken = broken | comparison.is_broken(values[-1], values[comparison.earlier])
+        return broken
+
     def refine(
         self,
         later: int,

@@ -214,6 +214,7 @@ class VAE(nn.Module):
         generator: torch.Generator,
         y: torch.Tensor | None = None,
         search: bool = False,
+        known: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Draw the missing cells of rows given the others, by importance resampling.
 
@@ -230,6 +231,8 @@ class VAE(nn.Module):
         y : Tensor of int, shape (B,), or None
         search : bool, default=False
             Take two rounds to find z: worth it where many cells are seen.
+        known : Tensor of shape (B, n_features) or None
+            The rows in the units of the data.
 
         Returns
         -------
@@ -237,7 +240,7 @@ class VAE(nn.Module):
             In the units of the data; NaN where a cell was not missing, or drawn as missing.
         """
         output, log_ratio = self._propose(x, n_particles, generator, y, search)
-        values, log_px = self.likelihood.fill(x, output, generator)
+        values, log_px = self.likelihood.fill(x, output, generator, known=known)
         weight = torch.softmax(log_px + log_ratio, 0)
         chosen = resample(weight.T, n_samples, generator)
         return values.transpose(0, 1).gather(1, chosen[..., None].expand(-1, -1, values.shape[-1]))

@@ -467,8 +467,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         copies = self.module_.copies(n_particles)
 
         def draw(x: torch.Tensor, codes: Any = None) -> torch.Tensor:
-            module, x = choose(x)
-            return module.condition(x, size, n_particles, generator, codes)
+            module, standard = choose(x)
+            return module.condition(standard, size, n_particles, generator, codes, known=x)
 
         parts = [
             apply_to_rows(draw, X.astype(self._dtype), self.module_, copies, codes)
@@ -511,10 +511,10 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         choose, generator = self._for_draws(filled.dtype), make_generator(seed)
 
         def fill(x: torch.Tensor) -> torch.Tensor:
-            module, x = choose(x)
+            module, standard = choose(x)
             if draw:
-                return module.condition(x, 1, n_draws, generator, search=True)[:, 0]
-            return module.expect(x, n_draws, make_generator(seed))  # the same for all rows
+                return module.condition(standard, 1, n_draws, generator, search=True, known=x)[:, 0]
+            return module.expect(standard, n_draws, make_generator(seed))  # the same for all rows
 
         holed = np.flatnonzero(np.isnan(filled).any(axis=1))
         if len(holed):
