@@ -67,7 +67,7 @@ class Lookup(nn.Module):
         if self.lattice is not None and self.n_grades > 1:
             origin, step, unit = self.lattice
             place = torch.nan_to_num((x.double() * unit - origin) / step).round()
-            cell = cell + (torch.fmod(place[:, None], self.heaps[1:].double()) == 0).sum(1)
+            cell = cell + (torch.fmod(place[..., None], self.heaps[1:].double()) == 0).sum(-1)
         if n_points:
             point = torch.searchsorted(self.points, x).clamp_(max=n_points - 1)
             cell = torch.where(self.points[point] == x, point.to(x.dtype), cell)

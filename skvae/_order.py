@@ -14,7 +14,7 @@ from ._typing import Array
 EXCEPTIONS = 1e-3  # share of the rows that may break a rule
 BY_CHANCE = 10.0  # more rows that would break it by chance
 EXCESS = 0.05  # share of the rows that are equal beyond chance
-PARTNERS = 3  # earlier columns that one is compared with
+PARTNERS, COMPARISONS = 3, 50  # earlier columns that one is compared with, and of all columns together
 DRAWS = 16  # of differences, until one fits
 DIFFERENCES = 1000  # that are kept
 NEAR = 0.99  # of the rows with differences of one sign
@@ -83,6 +83,10 @@ class Comparison(nn.Module):
 class Order(nn.ModuleDict):
     """Comparisons of the columns of a table, by the place of the later one."""
 
+    def of(self, later: int) -> Any:
+        """Return the comparisons of a column with earlier ones, those first that tell most."""
+        return self[str(later)] if str(later) in self else ()  # noqa: SIM401 -- it has no get
+
     def add_to(
         self,
         logits: torch.Tensor,
@@ -103,10 +107,7 @@ class Order(nn.ModuleDict):
         shows : Tensor of bool, shape (B, n_columns), or None
             Whether columns show; None: all do.
         """
-        if str(later) not in self:
-            return logits
-        comparisons: Any = self[str(later)]
-        for comparison in comparisons:
+        for comparison in self.of(later):
             i = comparison.earlier
             told = comparison(codes[i], None if shows is None else shows[:, i])
             logits = logits + told[..., : logits.shape[-1]].to(logits)
@@ -115,10 +116,8 @@ class Order(nn.ModuleDict):
     def is_broken(self, later: int, values: Sequence[torch.Tensor]) -> torch.Tensor:
         """Return whether values of a column, the last, break a rule with those of columns before it."""
         broken = torch.zeros_like(values[-1], dtype=torch.bool)
-        if str(later) in self:
-            comparisons: Any = self[str(later)]
-            for comparison in comparisons:
-                broken = broken | comparison.is_broken(values[-1], values[comparison.earlier])
+        for comparison in self.of(later):
+            broken = broken | comparison.is_broken(values[-1], values[comparison.earlier])
         return broken
 
     def refine(
@@ -159,8 +158,23 @@ class Order(nn.ModuleDict):
         code : Tensor of int
         """
         value = torch.full(code.shape, torch.nan, dtype=torch.float64, device=code.device)
-        if str(later) not in self:
-            return value, code
+        for comparison in self.of(later):
+            n, i = len(comparison.differences), comparison.earlier
+            base = values[i].nan_to_num()
+            is_open = is_free & torch.isnan(value) & ~torch.isnan(values[i])
+            is_open = is_open & comparison.may_equal(codes[i], code)
+            for turn in range(DRAWS if n else 0):
+                if not is_open.any():
+                    break
+                place = (chance(base) * n).long().clamp(max=n - 1)
+                new, at = find(base + comparison.differences[place])
+                fits = at == code
+                if turn >= DRAWS // 2:
+                    fits = (at >= 0) & comparison.may_equal(codes[i], at.clamp(min=0))
+                fits = fits & is_open & ~self.is_broken(later, [*values, new])
+                value, code = torch.where(fits, new, value), torch.where(fits, at, code)
+                is_open = is_open & ~fits
+        return value, code
         comparisons: Any = self[str(later)]
         first = comparisons[0]
         others, base = codes[first.earlier], values[first.earlier].nan_to_num()
@@ -201,7 +215,7 @@ def find_order(
     """
     numeric = [j for j, cells in enumerate(columns) if not cells.nominal and len(cells.mass) > 2]
     ranges = {j: _ranges(columns[j]) for j in numeric}
-    found = Order()
+    found: list[tuple[float, Comparison]] = []
     for later in numeric:
         told = []
         for earlier in numeric[: numeric.index(later)]:
@@ -229,11 +243,12 @@ def find_order(
                 near = np.sort(apart[cases[EQUAL][first, second] & (weight[both] > 0)])
                 near = near[:: max(1, -(-len(near) // DIFFERENCES))]
                 comparison = Comparison(earlier, later, padded, log_ratio, rules[0], rules[1], near)
-                told.append((seen @ log_ratio, comparison))
-        told.sort(key=lambda pair: -pair[0])
-        if told:
-            found[str(later)] = nn.ModuleList(comparison for _, comparison in told[:PARTNERS])
-    return found
+                told.append((float(seen @ log_ratio), comparison))
+        found += sorted(told, key=lambda pair: -pair[0])[:PARTNERS]
+    order = Order()
+    for _, comparison in sorted(found, key=lambda pair: -pair[0])[:COMPARISONS]:
+        order[str(comparison.later)] = nn.ModuleList((*order.of(comparison.later), comparison))
+    return order
 
 
 def _cases(earlier: tuple[Array, Array], later: tuple[Array, Array], apart: Array) -> list[Array]:

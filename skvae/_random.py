@@ -1,6 +1,5 @@
 """Seeds and noise that leave every global generator as it was."""
 
-import math
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from sklearn.utils import check_random_state
 from ._typing import Device, RandomState
 
 _lock = threading.RLock()  # a builder may itself fit an estimator
-GOLDEN = (math.sqrt(5) - 1) / 2
+STRATA = 16  # numbers that share 0 to 1 evenly
 _SEEDS = 2**31 - 1  # what both RandomState.randint and torch accept
 
 
@@ -79,10 +78,10 @@ def uniform(shape: Sequence[int], like: torch.Tensor, generator: torch.Generator
 def spread(key: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Draw a number between 0 and 1 for each key, those of keys next to each other far apart.
 
-    Each number alone is as random as from `uniform`, whatever the keys. Together they are multiples of the
-    golden ratio from a random start, in the order of the keys, so that any part of that order has numbers
-    from everywhere. Chains of draws so made: L'Ecuyer, Lecot and Tuffin (2008), A randomized quasi-Monte
-    Carlo simulation method for Markov chains, doi:10.1287/opre.1080.0556.
+    Each number alone is as random as from `uniform`, whatever the keys and what was drawn before. Of 16 keys
+    that follow each other in order, one number is in each sixteenth, in random order. Chains of such draws:
+    L'Ecuyer, Lecot and Tuffin (2008), A randomized quasi-Monte Carlo simulation method for Markov chains,
+    doi:10.1287/opre.1080.0556.
 
     Parameters
     ----------
@@ -93,11 +92,14 @@ def spread(key: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     -------
     u : Tensor of float64, of the shape of the keys
     """
-    order = key.flatten().argsort(stable=True)
-    start = torch.rand((), generator=generator, dtype=torch.float64, device=generator.device).to(key.device)
-    steps = torch.arange(len(order), dtype=torch.float64, device=key.device)
-    u = torch.empty_like(steps)
-    u[order] = torch.frac(start + GOLDEN * steps)
+    n = key.numel()
+    chance = torch.rand((2, n), generator=generator, dtype=torch.float64, device=generator.device)
+    chance = chance.to(key.device)
+    index = torch.arange(n, device=key.device)
+    first = index // STRATA * STRATA
+    place, u = torch.empty_like(index), torch.empty_like(chance[0])
+    place[(first + chance[0]).argsort()] = index - first
+    u[key.flatten().argsort(stable=True)] = (place + chance[1]) / (n - first).clamp(max=STRATA)
     return u.view(key.shape)
 
 

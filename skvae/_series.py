@@ -117,6 +117,11 @@ def range_of(kind: str, unit: str) -> tuple[float, float]:
     return (-most, most) if kind == "duration" else (max(-most, CALENDAR[0]), min(most, CALENDAR[1]))
 
 
+def keeps_ticks(seconds: int, unit: str) -> bool:
+    """Return whether floats tell moments apart by a unit, with room to spare, so far from the origin."""
+    return 2 * seconds * PER_SECOND.get(unit, 1) < EXACT
+
+
 def to_ticks(seconds: Array, origin: int, unit: str) -> Array:
     """Return `Series.seconds` as ticks again, the lowest of all for NaN.
 

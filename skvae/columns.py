@@ -11,6 +11,7 @@ from sklearn.utils import check_array
 
 from ._series import (
     TIMES,
+    keeps_ticks,
     library_of,
     make_pandas,
     make_pandas_times,
@@ -224,6 +225,8 @@ def _count_from(column: Column, columns: Any) -> Any:
     if column.kind not in TIMES or column.empty or len(alike) < 2:
         return column
     later = column.origin - min(alike) // STEPS[0] * STEPS[0]
+    if column.step == 0 and not keeps_ticks(later, unit_of(column.dtype)):
+        return column
     return replace(
         column, origin=column.origin - (later // column.step * column.step if column.step else later)
     )

@@ -875,3 +875,14 @@ def test_moments_of_several_columns_count_from_one_day():
     assert [c.step for c in table.columns] == [1, 86400, 86400, 60]
     assert table.columns[3].origin == 30  # alone of its kind
     assert_equal(round_trip(frame, table), frame)
+
+
+def test_moments_far_from_those_of_another_column_stay_exact():
+    ticks = np.random.default_rng(0).integers(0, 10**9, 100)
+    frame = pd.DataFrame(
+        {
+            "at": (pd.Timestamp("2024-05-01") + pd.to_timedelta(ticks, "us")).astype("datetime64[us]"),
+            "born": np.array(["0001-01-01", "2000-01-02"] * 50, dtype="datetime64[us]"),
+        }
+    )
+    assert_equal(round_trip(frame), frame)

@@ -212,6 +212,46 @@ def test_draws_keep_the_order(table):
     assert (rows["left"] == rows["came"]).mean() == pytest.approx(equal, abs=0.08)
 
 
+def test_a_difference_that_no_bin_can_hold_is_no_error():
+    rng = np.random.default_rng(0)
+    start = rng.integers(0, 100, 400)
+    frame = pd.DataFrame(
+        {"a": start, "b": start + rng.integers(40, 60, 400), "k": rng.choice(list("xy"), 400)}
+    )
+    vae = VAETransformer(2, max_iter=3, random_state=0).fit(frame)
+    [comparison] = vae.module_.likelihood.order.of(1)
+    assert len(comparison.differences) == 0
+    with torch.no_grad():
+        comparison.log_ratio.zero_()
+    rows = vae.sample(20_000, random_state=0)
+    assert (rows["b"] < rows["a"]).any()  # bins that overlap come up, and have no differences
+
+
+def test_a_column_with_holes_is_kept_to_where_it_is_known():
+    rng = np.random.default_rng(0)
+    a = rng.uniform(0, 100, 1000)
+    b = a + rng.exponential(1, 1000)
+    c = b + rng.exponential(0.2, 1000)
+    frame = pd.DataFrame({"a": a, "b": np.where(rng.random(1000) < 0.5, NAN, b), "c": c, "k": "x"})
+    rows = VAETransformer(2, max_iter=25, random_state=0).fit(frame).sample(2000, random_state=0)
+    known = rows["b"].notna()
+    assert (rows["c"] < rows["b"])[known].mean() < 0.03
+    assert (rows["c"] < rows["a"]).mean() < 0.03
+
+
+def test_round_numbers_are_filled_beside_others():
+    rng = np.random.default_rng(0)
+    a = np.where(rng.random(800) < 0.5, rng.integers(1, 100, 800) * 100, rng.integers(1, 10_000, 800))
+    b = a + np.where(rng.random(800) < 0.6, 0, rng.integers(0, 20, 800) * 100)
+    frame = pd.DataFrame({"a": a, "b": b, "k": rng.choice(list("xy"), 800)})
+    vae = VAETransformer(2, max_iter=5, random_state=0).fit(frame)
+    assert vae.module_.likelihood.columns[1].n_grades > 2
+    holed = frame.astype({"b": float})
+    holed.loc[::2, "b"] = NAN
+    filled = vae.impute(holed, draw=True, n_draws=20, random_state=0)
+    assert (filled["b"] < filled["a"]).mean() < 0.05
+
+
 def test_draws_given_one_column_keep_the_order(table):
     frame, vae = table
     early = frame["left"].sort_values().iloc[60]

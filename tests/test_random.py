@@ -110,14 +110,21 @@ def test_standard_gamma_against_scipy(concentration):
     st.data(),
 )
 def test_numbers_of_keys_next_to_each_other_are_spread(keys, data):
-    """Any m of them in a row have one in every interval of width 3 / m, Slater (1950)."""
+    """Of each 16 in order, and of the rest, one is in each part."""
     u = spread(torch.from_numpy(keys), make_generator(data.draw(st.integers(0, 99)))).numpy()
     assert u.shape == keys.shape
-    assert ((u >= 0) & (u < 1)).all()
-    first = data.draw(st.integers(0, len(keys) - 1))
-    part = np.sort(u[np.argsort(keys, kind="stable")][first:])
-    gaps = np.diff(np.r_[part, part[0] + 1])
-    assert gaps.max() <= 3 / len(part)
+    in_order = u[np.argsort(keys, kind="stable")]
+    for part in np.split(in_order, range(16, len(u), 16)):
+        assert sorted((part * len(part)).astype(int)) == list(range(len(part)))
+
+
+def test_numbers_of_the_same_keys_are_independent():
+    """Or columns that are told alike would depend on each other in all rows of one call."""
+    keys, generator = torch.arange(4000), make_generator(0)
+    first, second = spread(keys, generator), spread(keys, generator)
+    counts = torch.histogramdd(torch.stack((first, second), 1), [8, 8], [0.0, 1.0, 0.0, 1.0]).hist
+    assert abs(counts - 4000 / 64).max() < 4.5 * np.sqrt(4000 / 64)
+    assert abs(np.corrcoef(first, second)[0, 1]) < 0.06
 
 
 def test_each_spread_number_alone_is_uniform():
