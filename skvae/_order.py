@@ -175,22 +175,6 @@ class Order(nn.ModuleDict):
                 value, code = torch.where(fits, new, value), torch.where(fits, at, code)
                 is_open = is_open & ~fits
         return value, code
-        comparisons: Any = self[str(later)]
-        first = comparisons[0]
-        others, base = codes[first.earlier], values[first.earlier].nan_to_num()
-        is_open = first.may_equal(others, code) & is_free & ~torch.isnan(values[first.earlier])
-        for i in range(DRAWS):
-            if not is_open.any():
-                break
-            place = (chance(base) * len(first.differences)).long()
-            new, at = find(base + first.differences[place.clamp(max=len(first.differences) - 1)])
-            fits = at == code if i < DRAWS // 2 else (at >= 0) & first.may_equal(others, at.clamp(min=0))
-            for comparison in comparisons:
-                fits = fits & ~comparison.is_broken(new, values[comparison.earlier])
-            fits = fits & is_open
-            value, code = torch.where(fits, new, value), torch.where(fits, at, code)
-            is_open = is_open & ~fits
-        return value, code
 
 
 def find_order(

@@ -108,7 +108,7 @@ class Column:
     whole : bool
         Whether it holds whole numbers by type.
     origin : int
-        The first moment of the table, in whole seconds.
+        What moments count from, in whole seconds: the first one, or the first day of several columns.
     local : bool
         Whether moments with a time zone count by the clocks there, where days are all as long. Of
         an hour that comes twice the first is meant.
