@@ -180,6 +180,20 @@ def test_what_is_hidden_is_not_compared(model):
     assert (told[2] == 0).all()
 
 
+def test_draws_that_break_a_rule_with_what_is_given_are_next_to_impossible():
+    came, left = stays()
+    X = np.column_stack((came, left)).astype(float)
+    model = Mixed(n_bins=3).build(X).double().eval()
+    known = torch.tensor([[NAN, 6.0]], dtype=torch.float64).expand(2000, -1)
+    output, generator = output_of(model).expand(2000, -1), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        drawn, log_p = model.fill(model.standardize(known), output, generator, known=known)
+    broken = drawn[:, 0] > 6.0  # of one bin with 6, or of one above
+    assert broken.any()
+    assert log_p[broken].max() < log_p[~broken].min() - 5
+    assert drawn[:, 1].isnan().all()
+
+
 def test_models_saved_before_know_no_order(model):
     state = dict(vars(model))
     state["_modules"] = {name: part for name, part in model._modules.items() if name != "order"}
