@@ -250,12 +250,12 @@ def make_plan(vae: Any, data: Data, passing: bool) -> Plan:
 
 
 def can_replay(vae: Any) -> bool:
-    """Tell whether training steps can be recorded: on CUDA, all parts known not to wait for the host."""
+    """Tell whether training steps can be recorded: all parts are known not to wait for the host."""
     numbers = getattr(vae.likelihood_, "numbers", None)
     parts = (vae.encoder, vae.decoder, vae.likelihood_, numbers, vae.prior_, vae.objective_)
     ours = all(part is None or type(part).__module__.startswith("skvae.") for part in parts)
     waits = vae.conditional or isinstance(vae.objective_, MMD)
-    return vae.device_.type == "cuda" and ours and not waits and not vae.compile
+    return vae.device_.type in ("cpu", "cuda") and ours and not waits and not vae.compile
 
 
 def on_device(

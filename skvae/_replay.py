@@ -1,18 +1,31 @@
-"""Training steps that a GPU replays: to launch small kernels one by one takes longer than to run them."""
+"""Training steps that are recorded and replayed: to call small kernels takes longer than to run them."""
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 
+from ._recording import Recording
 from ._rows import Batch
 
-WARM_UP = 3  # steps of a size before one is recorded: kernels load, libraries set up
+Step: TypeAlias = Callable[[Batch, Any, Any], torch.Tensor]
+Size: TypeAlias = tuple[int, bool]
+
+WARM_UP = 3  # steps of a size before a GPU's are recorded: kernels load, libraries set up
 
 
-class Replay:
-    """A training step that is recorded as a CUDA graph for each size of batch, and then replayed.
+class Recorded(NamedTuple):
+    """A recorded step: what replays it, where that reads the batch, and where it leaves its result."""
+
+    replay: Callable[[], None]
+    inputs: Batch
+    figures: torch.Tensor
+
+
+class Replay(ABC):
+    """A training step that is recorded for each size of batch, and then replayed.
 
     What the step reads besides its arguments, and what it changes, must stay where it is in memory;
     it may not wait for the host, nor decide anything by what it computes.
@@ -22,16 +35,16 @@ class Replay:
     step : callable
         Maps a `Batch`, a rate and a weight of the KL term, both tensors of shape (), to a tensor.
     generator : torch.Generator
-        On a CUDA device; what the step draws from.
+        What the step draws from, on the device that it computes on.
     """
 
-    def __init__(self, step: Callable[[Batch, Any, Any], torch.Tensor], generator: torch.Generator) -> None:
+    dtype = torch.float64  # of rate and weight, which are Python's numbers elsewhere
+
+    def __init__(self, step: Step, generator: torch.Generator) -> None:
         self.step, self.generator = step, generator
-        self.stream = torch.cuda.Stream(generator.device)
-        self.rate, self.beta = torch.zeros(2, dtype=torch.float32, device=generator.device).unbind()
+        self.rate, self.beta = torch.zeros(2, dtype=self.dtype, device=generator.device).unbind()
         self.last_beta = 0.0
-        self.n_seen: Counter[tuple[int, bool]] = Counter()
-        self.recorded: dict[tuple[int, bool], tuple[torch.cuda.CUDAGraph, Batch, torch.Tensor]] = {}
+        self.recorded: dict[Size, Recorded | None] = {}
 
     def __call__(self, batch: Batch, rate: float, beta: float) -> torch.Tensor:
         """Take a step and return what it returns."""
@@ -41,15 +54,54 @@ class Replay:
             self.last_beta = beta
         size = (len(batch.x), batch.complete)
         if size not in self.recorded:
-            self.n_seen[size] += 1
-            if self.n_seen[size] <= WARM_UP:
-                return self._aside(batch)
-            self.recorded[size] = self._record(batch)
-        graph, inputs, figures = self.recorded[size]
-        for own, given in zip(_tensors(inputs), _tensors(batch), strict=True):
+            return self._first(batch, size)
+        recorded = self.recorded[size]
+        return self._again(recorded, batch) if recorded else self.step(batch, self.rate, self.beta)
+
+    @staticmethod
+    def _again(recorded: Recorded, batch: Batch) -> torch.Tensor:
+        """Take a recorded step."""
+        for own, given in zip(_tensors(recorded.inputs), _tensors(batch), strict=True):
             own.copy_(given)
-        graph.replay()
-        return figures.clone()  # the next replay overwrites it
+        recorded.replay()
+        return recorded.figures.clone()  # the next replay overwrites it
+
+    @abstractmethod
+    def _first(self, batch: Batch, size: Size) -> torch.Tensor:
+        """Take a step of a size that is not recorded yet, and record it if it is time to."""
+
+
+class KernelReplay(Replay):
+    """Steps that are recorded kernel by kernel, on a CPU: see `Recording`."""
+
+    def _first(self, batch: Batch, size: Size) -> torch.Tensor:
+        recording, inputs = Recording(), _copy(batch)
+        with recording:
+            figures = self.step(inputs, self.rate, self.beta)
+        if not recording.is_whole:
+            self.recorded[size] = None
+            return figures
+        figures = recording.finish(figures)
+        self.recorded[size] = Recorded(recording.replay, inputs, figures)
+        return figures.clone()
+
+
+class GraphReplay(Replay):
+    """Steps that are recorded as CUDA graphs."""
+
+    dtype = torch.float32
+
+    def __init__(self, step: Step, generator: torch.Generator) -> None:
+        super().__init__(step, generator)
+        self.stream = torch.cuda.Stream(generator.device)
+        self.n_seen: Counter[Size] = Counter()
+
+    def _first(self, batch: Batch, size: Size) -> torch.Tensor:
+        self.n_seen[size] += 1
+        if self.n_seen[size] <= WARM_UP:
+            return self._aside(batch)
+        self.recorded[size] = recorded = self._record(batch)
+        return self._again(recorded, batch)
 
     def _aside(self, batch: Batch) -> torch.Tensor:
         """Take a step on the stream that steps are recorded on."""
@@ -60,10 +112,9 @@ class Replay:
         here.wait_stream(self.stream)
         return figures
 
-    def _record(self, batch: Batch) -> tuple[torch.cuda.CUDAGraph, Batch, torch.Tensor]:
+    def _record(self, batch: Batch) -> Recorded:
         """Record a step, which is not taken by that, on copies of its inputs."""
-        weight, y = (None if part is None else part.clone() for part in (batch.weight, batch.y))
-        inputs = Batch(batch.x.clone(), weight, y, batch.complete)
+        inputs = _copy(batch)
         graph = torch.cuda.CUDAGraph()
         if hasattr(graph, "register_generator_state"):  # later versions of torch see by themselves what draws
             graph.register_generator_state(self.generator)
@@ -71,7 +122,12 @@ class Replay:
             figures = self.step(inputs, self.rate, self.beta)
         # recording begins by resetting, on its own stream, what a replay sets on this one: where draws go on
         torch.cuda.current_stream(self.generator.device).wait_stream(self.stream)
-        return graph, inputs, figures
+        return Recorded(graph.replay, inputs, figures)
+
+
+def _copy(batch: Batch) -> Batch:
+    weight, y = (None if part is None else part.clone() for part in (batch.weight, batch.y))
+    return Batch(batch.x.clone(), weight, y, batch.complete)
 
 
 def _tensors(batch: Batch) -> list[torch.Tensor]:

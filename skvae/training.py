@@ -15,7 +15,7 @@ from ._adam import Adam
 from ._compat import warn
 from ._products import tensor_float32
 from ._random import normal
-from ._replay import Replay
+from ._replay import GraphReplay, KernelReplay
 from ._rows import AnyRows, Batch
 from ._typing import History, Record
 from .model import VAE, Map, Terms
@@ -82,7 +82,7 @@ class Plan:
     compile : bool
         Compile the networks, by `torch.compile`.
     replay : bool
-        Replay the steps as CUDA graphs where there are many: see `Replay` for what it asks of them.
+        Record steps and replay them where there are many: see `Replay` for what it asks of them.
     patience : int or None
         Epochs without an improvement of the validation loss by `tol` before stopping; with `cycle`,
         before the best weights go through what is left of the schedule in `COOL_DOWN` of the epochs
@@ -263,9 +263,10 @@ class _Run:
 
     def make_step(self) -> Step:
         """Return what takes a step: `step`, or `step` replayed."""
-        if self.plan.replay and self.plan.epochs * self.steps_per_epoch >= REPLAYED_STEPS:
-            return Replay(self.step, self.generator)
-        return self.step
+        if not self.plan.replay or self.plan.epochs * self.steps_per_epoch < REPLAYED_STEPS:
+            return self.step
+        kind = GraphReplay if self.rows.device.type == "cuda" else KernelReplay
+        return kind(self.step, self.generator)
 
     def loop(self, on_epoch: Watcher | None, drawing: "AbstractContextManager[None]") -> None:
         """Run the epochs; return to the last good weights where a step came to nothing."""

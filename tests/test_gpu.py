@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from test_replay import CASES, N_ROWS, WAITS, fit, holes, numbers, table
 
 from skvae import (
     VAEImputer,
@@ -15,9 +16,6 @@ from skvae import (
     VAETransformer,
     _fitting,
     _replay,
-    likelihoods,
-    networks,
-    objectives,
     persistence,
     training,
 )
@@ -25,81 +23,14 @@ from skvae import (
 if not torch.cuda.is_available():  # CI has none: the steps that are replayed are tested one by one elsewhere
     pytest.skip("there is no CUDA device", allow_module_level=True)
 
-N_ROWS = 602  # batches of 121 and of 120 rows
-
-
-def table():
-    rng = np.random.default_rng(0)
-    number = rng.normal(size=N_ROWS)
-    return pd.DataFrame(
-        {
-            "number": np.where(rng.random(N_ROWS) < 0.1, np.nan, number),
-            "level": np.where(number > 0, "above", rng.choice(["low", "lower"], N_ROWS)),
-            "count": rng.poisson(np.exp(number)),
-            "day": pd.Timestamp("2024-01-01") + pd.to_timedelta(rng.integers(0, 900, N_ROWS), "D"),
-        }
-    )
-
-
-def numbers(digits):
-    X = np.resize(digits[0], (N_ROWS, 64))
-    return X + np.random.default_rng(0).normal(scale=0.1, size=X.shape)
-
-
-def counts(digits):
-    return np.resize(np.round(digits[0] * 16), (N_ROWS, 64))
-
-
-def holes(digits):
-    X = numbers(digits)
-    X[np.random.default_rng(1).random(X.shape) < 0.1] = np.nan
-    return X
-
-
-CASES = {
-    "default": (numbers, {}),
-    "weights": (numbers, {"weighted": True}),
-    "normal": (numbers, {"prior": "normal"}),
-    "vamp": (numbers, {"prior": "vamp"}),
-    "flow": (numbers, {"prior": "flow"}),
-    "iwae": (numbers, {"objective": objectives.IWAE(5)}),
-    "dreg": (numbers, {"objective": objectives.IWAE(5, dreg=True)}),
-    "free bits": (numbers, {"objective": objectives.ELBO(free_bits=2.0)}),
-    "warm-up": (numbers, {"kl_warmup": 0.3}),
-    "beta_tc": (numbers, {"objective": "beta_tc", "beta": 4.0}),
-    "dip": (numbers, {"objective": "dip"}),
-    "autoencoder": (numbers, {"objective": "autoencoder"}),
-    "mmd": (numbers, {"objective": "mmd"}),
-    "student_t": (numbers, {"likelihood": "student_t"}),
-    "dynamic": (
-        lambda digits: np.clip(numbers(digits), 0, 1),
-        {"likelihood": likelihoods.Bernoulli(dynamic=True)},
-    ),
-    "negative_binomial": (counts, {"likelihood": "negative_binomial"}),
-    "categorical": (counts, {"likelihood": "categorical"}),
-    "holes": (holes, {}),
-    "table": (lambda digits: table(), {}),
-    "bfloat16": (numbers, {"precision": "bfloat16"}),
-    "float64": (numbers, {"precision": "float64"}),
-    "full batch": (lambda digits: numbers(digits)[:200], {"batch_size": "auto"}),
-    "images": (numbers, {"encoder": networks.Conv((1, 8, 8)), "decoder": networks.Conv((1, 8, 8))}),
-}
-WAITS = {"mmd"}  # for the host in each step, so that its steps are not recorded
-
-
-def fit(X, weighted=False, **params):
-    params = {"n_components": 3, "batch_size": 128, "max_iter": 60, "random_state": 0} | params
-    weight = np.random.default_rng(2).integers(1, 4, len(X)) if weighted else None
-    return VAETransformer(**params).fit(X, sample_weight=weight)
-
 
 @pytest.mark.parametrize("case", CASES)
 def test_replayed_steps_are_the_steps(case, digits, monkeypatch):
     make, params = CASES[case]
     X = make(digits)
     recordings = []
-    record = _replay.Replay._record
-    monkeypatch.setattr(_replay.Replay, "_record", lambda *args: recordings.append(0) or record(*args))
+    record = _replay.GraphReplay._record
+    monkeypatch.setattr(_replay.GraphReplay, "_record", lambda *args: recordings.append(0) or record(*args))
     replayed = fit(X, **params)
     assert bool(recordings) == (case not in WAITS)
     monkeypatch.setattr(_fitting, "can_replay", lambda vae: False)

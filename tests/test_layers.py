@@ -37,6 +37,7 @@ LAYERS = [
         "_lookup",
         "_order",
         "_posterior",
+        "_recording",
     ],
     ["_terms", "_mixed", "_joint", "_replay"],
     ["likelihoods", "priors", "objectives", "networks"],

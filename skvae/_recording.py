@@ -1,0 +1,217 @@
+"""Calls of a CPU's kernels, recorded once and made again: no Python, no autograd, no allocation between."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+Made: TypeAlias = tuple[Callable[..., Any], Any, Any]  # what to call, and with what
+
+MOST_BYTES = 1 << 25  # that a block may compute: kernels on larger arrays take far longer than calling them
+LAYOUT = {"dtype", "layout", "device", "pin_memory"}  # what a tensor tells that a kernel writes into
+# Kernels that have functions with the same arguments, which call them in half the time.
+DIRECT = {
+    getattr(torch.ops.aten, name).out: getattr(torch, name)
+    for name in ("add", "addcmul", "addmm", "bmm", "cat", "div", "exp", "mm", "mul", "neg", "sub")
+}
+DIRECT[torch.ops.aten.sum.IntList_out] = torch.sum
+SIZES_FROM_NUMBERS = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
+
+
+class Call(NamedTuple):
+    """A call of a kernel, and what it returned."""
+
+    kernel: Any
+    args: Any
+    kwargs: Any
+    result: Any
+
+    @property
+    def inputs(self) -> set[int]:
+        """Keys of the memory that the call is given."""
+        return _keys((self.args, self.kwargs))
+
+    @property
+    def memory(self) -> set[int]:
+        """Keys of all memory that the call has to do with."""
+        return _keys(self[1:])
+
+    @property
+    def changed(self) -> set[int]:
+        """Keys of the memory that the call changes in place."""
+        given = dict(zip((a.name for a in self.kernel._schema.arguments), self.args, strict=False))
+        changes = {a.name for a in self.kernel._schema.arguments if a.alias_info and a.alias_info.is_write}
+        return _keys([x for name, x in (given | self.kwargs).items() if name in changes])
+
+    @property
+    def is_pure(self) -> bool:
+        """Whether the result depends on what is given alone, and nothing else changes."""
+        return not (self.kernel._schema.is_mutable or torch.Tag.nondeterministic_seeded in self.kernel.tags)
+
+    @property
+    def decides(self) -> bool:
+        """Whether numbers may decide what Python does next, or how large a result is."""
+        if self.kernel is torch.ops.aten.index.Tensor:  # by places, or by masks
+            return any(x.dtype in (torch.bool, torch.uint8) for x in _tensors(self.args[1]))
+        return not SIZES_FROM_NUMBERS.isdisjoint(self.kernel.tags)
+
+
+class Recording(TorchDispatchMode):
+    """What a block of code computes on a CPU, to be computed again.
+
+    Within ``with recording:`` all calls of kernels are noted, those of backward passes as well.
+    `replay` makes them again: the same kernels, in the same order, on the memory that the block found,
+    and on memory set aside for what it made. What nothing reads any more makes room for what comes later.
+
+    As with a CUDA graph, what is not in tensors is what it was when the block was recorded, and
+    what the block found must stay where it is.
+
+    Attributes
+    ----------
+    is_whole : bool
+        Whether all of it can be computed again. That is not so for a block which reads numbers
+        into Python, makes arrays of sizes that depend on numbers, or makes more than `MOST_BYTES`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.is_whole = True
+        self.calls: list[Call] = []
+        self.made: dict[int, int] = {}  # bytes of what the block made, by the key of the memory
+        self.plan: list[Made] = []
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Decline to be hidden from torch's compiler, which is slow to import and does not run here."""
+        return False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Make a call and note it, unless it only shows memory in another way."""
+        result = func(*args, **(kwargs or {}))
+        if self.is_whole and torch.Tag.inplace_view not in func.tags:
+            # as they are now: other kernels may give the tensors another shape
+            self._note(
+                Call(func, *(_map(torch.Tensor.detach, part) for part in (args, kwargs or {}, result)))
+            )
+        return result
+
+    def _note(self, call: Call) -> None:
+        new = _keys(call.result) - call.inputs
+        changes = call.kernel._schema.is_mutable
+        if changes or new:
+            self.calls.append(call)
+        sizes = {_key(x): x.untyped_storage().nbytes() for x in _tensors(call[1:])}
+        self.made |= {key: size for key, size in sizes.items() if key in new or key in self.made}
+        if call.decides or (changes and new) or sum(self.made.values()) > MOST_BYTES:
+            self.is_whole = False
+            self.calls, self.made = [], {}
+
+    def finish(self, result: torch.Tensor) -> torch.Tensor:
+        """Set memory aside, and return where a replay leaves what the block had for its result."""
+        constant = self._find_constants()
+        lasting = {*constant, _key(result)}
+        last = {key: i for i, call in enumerate(self.calls) for key in call.memory}
+        free: dict[int, list[torch.UntypedStorage]] = defaultdict(list)
+        places: dict[int, torch.UntypedStorage] = {}
+
+        def place(x: torch.Tensor) -> torch.Tensor:
+            key = _key(x)
+            if key not in self.made or key in lasting:
+                return x.detach()
+            if key not in places:
+                size = self.made[key]
+                places[key] = free[size].pop() if free[size] else torch.UntypedStorage(size)
+            return torch.empty(0, dtype=x.dtype).set_(places[key], x.storage_offset(), x.shape, x.stride())
+
+        for i, call in enumerate(self.calls):
+            if not (call.is_pure and _keys(call.result) <= constant):
+                self.plan.append(_plan(call.kernel, *(_map(place, part) for part in call[1:])))
+            for key in call.memory:
+                if last[key] == i and key in places:
+                    free[self.made[key]].append(places[key])
+        self.calls = []
+        return result.detach()
+
+    def _find_constants(self) -> set[int]:
+        """Return the keys of what is the same each time."""
+        changed = set[int]().union(*(call.changed for call in self.calls))
+        constant: set[int] = set()
+        for call in self.calls:
+            results = _keys(call.result)
+            if call.is_pure and call.inputs <= constant and not results & changed:
+                constant |= results
+        return constant
+
+    def replay(self) -> None:
+        """Compute all of it again."""
+        with torch.inference_mode():
+            for function, args, kwargs in self.plan:
+                function(*args, **kwargs)
+
+
+def _plan(kernel: Any, args: Any, kwargs: Any, result: Any) -> Made:
+    """Return what to call so that what a kernel returned is where it was returned before."""
+    if kernel._schema.is_mutable:
+        return kernel._op, args, kwargs
+    results = result if isinstance(result, tuple) else (result,)
+    writing, names = _writing(kernel)
+    if names and all(x is not None for x in results):
+        known = {argument.name for argument in writing._schema.arguments}
+        kwargs = {name: x for name, x in kwargs.items() if name in known}
+        return DIRECT.get(writing, writing._op), args, kwargs | dict(zip(names, results, strict=True))
+
+    def copy(*args: Any, **kwargs: Any) -> None:
+        for own, new in zip(_tensors(result), _tensors(kernel._op(*args, **kwargs)), strict=True):
+            own.copy_(new)
+
+    return copy, args, kwargs
+
+
+@cache
+def _writing(kernel: Any) -> tuple[Any, list[str]]:
+    """Return the form of a kernel that writes into given tensors, and their names; none if there is none."""
+
+    def inputs(form: Any) -> list[tuple[str, str]]:
+        arguments = [(a.name, str(a.type)) for a in form._schema.arguments if not a.is_out]
+        return [argument for argument in arguments if argument[0] not in LAYOUT]
+
+    packet = kernel.overloadpacket
+    for form in (getattr(packet, name) for name in packet.overloads()):
+        names = [a.name for a in form._schema.arguments if a.is_out]
+        if len(names) == len(kernel._schema.returns) and inputs(form) == inputs(kernel):
+            return form, names
+    return kernel, []
+
+
+def _tensors(x: Any) -> Iterator[torch.Tensor]:
+    """Yield the tensors of what a kernel takes or returns."""
+    if isinstance(x, torch.Tensor):
+        yield x
+    elif isinstance(x, (list, tuple)):
+        for part in x:
+            yield from _tensors(part)
+    elif isinstance(x, dict):
+        yield from _tensors(list(x.values()))
+
+
+def _map(function: Callable[[torch.Tensor], torch.Tensor], x: Any) -> Any:
+    """Replace the tensors of what a kernel takes or returns."""
+    if isinstance(x, torch.Tensor):
+        return function(x)
+    if isinstance(x, (list, tuple)):
+        return type(x)(_map(function, part) for part in x)
+    if isinstance(x, dict):
+        return {key: _map(function, part) for key, part in x.items()}
+    return x
+
+
+def _keys(x: Any) -> set[int]:
+    return {_key(tensor) for tensor in _tensors(x)}
+
+
+def _key(x: torch.Tensor) -> int:
+    """Return what tells the memory that a tensor shows from all other that is in use."""
+    return x.untyped_storage()._cdata

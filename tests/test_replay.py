@@ -1,0 +1,309 @@
+"""Steps that are recorded and replayed are the steps."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from skvae import VAETransformer, _fitting, _replay, likelihoods, networks, objectives
+from skvae._recording import Recording
+from skvae._rows import Batch
+
+N_ROWS = 602  # batches of 121 and of 120 rows
+
+
+def table():
+    rng = np.random.default_rng(0)
+    number = rng.normal(size=N_ROWS)
+    return pd.DataFrame(
+        {
+            "number": np.where(rng.random(N_ROWS) < 0.1, np.nan, number),
+            "level": np.where(number > 0, "above", rng.choice(["low", "lower"], N_ROWS)),
+            "count": rng.poisson(np.exp(number)),
+            "day": pd.Timestamp("2024-01-01") + pd.to_timedelta(rng.integers(0, 900, N_ROWS), "D"),
+        }
+    )
+
+
+def numbers(digits):
+    X = np.resize(digits[0], (N_ROWS, 64))
+    return X + np.random.default_rng(0).normal(scale=0.1, size=X.shape)
+
+
+def counts(digits):
+    return np.random.default_rng(0).poisson(np.resize(digits[0] * 4, (N_ROWS, 64)))
+
+
+def holes(digits):
+    X = numbers(digits)
+    X[np.random.default_rng(1).random(X.shape) < 0.1] = np.nan
+    return X
+
+
+CASES = {
+    "default": (numbers, {}),
+    "weights": (numbers, {"weighted": True}),
+    "normal": (numbers, {"prior": "normal"}),
+    "vamp": (numbers, {"prior": "vamp"}),
+    "flow": (numbers, {"prior": "flow"}),
+    "iwae": (numbers, {"objective": objectives.IWAE(5)}),
+    "dreg": (numbers, {"objective": objectives.IWAE(5, dreg=True)}),
+    "free bits": (numbers, {"objective": objectives.ELBO(free_bits=2.0)}),
+    "warm-up": (numbers, {"kl_warmup": 0.3}),
+    "beta_tc": (numbers, {"objective": "beta_tc", "beta": 4.0}),
+    "dip": (numbers, {"objective": "dip"}),
+    "autoencoder": (numbers, {"objective": "autoencoder"}),
+    "mmd": (numbers, {"objective": "mmd"}),
+    "student_t": (numbers, {"likelihood": "student_t"}),
+    "dynamic": (
+        lambda digits: np.clip(numbers(digits), 0, 1),
+        {"likelihood": likelihoods.Bernoulli(dynamic=True)},
+    ),
+    "negative_binomial": (counts, {"likelihood": "negative_binomial"}),
+    "categorical": (counts, {"likelihood": "categorical"}),
+    "holes": (holes, {}),
+    "table": (lambda digits: table(), {}),
+    "heterogeneous": (lambda digits: table().drop(columns="day"), {"likelihood": "heterogeneous"}),
+    "bfloat16": (numbers, {"precision": "bfloat16"}),
+    "float64": (numbers, {"precision": "float64"}),
+    "full batch": (lambda digits: numbers(digits)[:200], {"batch_size": "auto"}),
+    "images": (numbers, {"encoder": networks.Conv((1, 8, 8)), "decoder": networks.Conv((1, 8, 8))}),
+    "early stopping": (numbers, {"early_stopping": True, "n_iter_no_change": 2}),
+}
+WAITS = {"mmd"}  # for the host in each step, so that its steps are not recorded
+
+
+def fit(X, weighted=False, **params):
+    params = {"n_components": 3, "batch_size": 128, "max_iter": 60, "random_state": 0} | params
+    weight = np.random.default_rng(2).integers(1, 4, len(X)) if weighted else None
+    return VAETransformer(**params).fit(X, sample_weight=weight)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_replayed_steps_are_the_steps(case, digits, monkeypatch):
+    make, params = CASES[case]
+    X = make(digits)
+    finish, recordings = Recording.finish, []
+    monkeypatch.setattr(Recording, "finish", lambda *args: recordings.append(0) or finish(*args))
+    params = {"max_iter": 50 if case == "full batch" else 15, "device": "cpu"} | params
+    replayed = fit(X, **params)
+    assert bool(recordings) == (case not in WAITS)
+    monkeypatch.setattr(_fitting, "can_replay", lambda vae: False)
+    stepped = fit(X, **params)
+    assert replayed.history_ == stepped.history_
+    weights = stepped.module_.state_dict()
+    assert all(torch.equal(weights[key], value) for key, value in replayed.module_.state_dict().items())
+
+
+def recorded(block):
+    """Run a block under a recording; return the recording and where its result will be."""
+    recording = Recording()
+    with recording:
+        result = block()
+    assert recording.is_whole
+    return recording, recording.finish(result)
+
+
+def shapes(x):
+    x = x + 1
+    x.t_()  # another shape for what a kernel returned
+    y = x.reshape(-1)[::2].unsqueeze(0)
+    y.unsqueeze_(0)
+    y = y.squeeze()
+    return torch.stack((y, y.flip(0))).permute(1, 0).contiguous().view(-1)
+
+
+def places(x):
+    y = torch.zeros(x.shape)
+    y[:, 1:] = x[:, :-1]
+    y[:, 0].add_(2.0)
+    y.index_add_(0, torch.tensor([0, 0, 1]), x)
+    return torch.where(y > 0.5, y, x.new_full((), -1.0))[:, torch.tensor([2, 0])]
+
+
+def lists(x):
+    parts = torch._foreach_mul([*x.unbind()], 2.0)
+    torch._foreach_add_(parts, [x[0]] * 3)
+    return torch.cat(parts)
+
+
+def gradients(x):
+    leaf = x.clone().requires_grad_()
+    value = torch.nn.functional.layer_norm(leaf, leaf.shape[1:]).exp() @ torch.arange(5.0).unsqueeze(1)
+    return torch.autograd.grad(torch.logsumexp(value, 0).sum(), leaf)[0]
+
+
+def several(x):
+    values, index = x.max(1)
+    return values + index + x.topk(2, 1).values[:, 1]
+
+
+def constants(x):
+    y = torch.eye(5).cumsum(0)
+    total = torch.ones(5)
+    total += x[0]  # of what is made anew each time
+    return x @ y + total
+
+
+BLOCKS = [shapes, places, lists, gradients, several, constants]
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.__name__)
+def test_a_replay_computes_what_the_block_does(block):
+    x = torch.rand(3, 5)
+    expected = block(x)
+    recording, result = recorded(lambda: block(x))
+    assert torch.equal(result, expected)
+    for _ in range(3):
+        x.copy_(torch.randn(3, 5))
+        for _ in range(30):
+            recording.replay()
+        assert torch.equal(result, block(x))
+
+
+@given(
+    st.lists(st.sampled_from(["add", "mul", "sin", "exp_", "sum", "cat", "t", "half"]), max_size=40),
+    st.randoms(),
+)
+def test_memory_is_given_away_only_when_nothing_reads_it(names, random):
+    """Programs of random kernels on random earlier results, where each wrong reuse changes numbers."""
+    steps = [(name, random.random(), random.random()) for name in names]
+
+    def block():
+        known = [x, x + 1]
+        for name, first, second in steps:
+            a, b = (known[int(u * len(known))] for u in (first, second))
+            match name:
+                case "add" | "mul":
+                    known.append(getattr(torch, name)(a, b))
+                case "sin":
+                    known.append(a.sin())
+                case "exp_":
+                    known.append((-a.abs()).exp_())
+                case "sum":
+                    known.append(a + b.sum(1, keepdim=True))
+                case "cat":
+                    known.append(torch.cat((a, b))[2:6])
+                case "t":
+                    known.append(a.t())  # the same memory
+                case "half":
+                    known.append(torch.cat((a[:2], b[2:])))
+        return torch.stack(known[-3:]).sum(0) + known[0]
+
+    x = torch.rand(4, 4)
+    recording, result = recorded(block)
+    x.copy_(torch.rand(4, 4))
+    recording.replay()
+    torch.testing.assert_close(result, block(), rtol=0, atol=0, equal_nan=True)
+
+
+def test_replays_draw_on_and_change_what_was_there():
+    def block():
+        count.add_(1)
+        x = torch.randn(4, generator=generator) + torch.empty(4).uniform_(generator=generator)
+        return x + torch.nn.functional.dropout(torch.ones(4), 0.5) + count
+
+    generator, count = torch.Generator().manual_seed(0), torch.zeros(())
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        expected = [block() for _ in range(4)]
+        generator.manual_seed(0)
+        torch.manual_seed(0)
+        count.zero_()
+        recording, result = recorded(block)
+        got = [result.clone()]
+        for _ in range(3):
+            recording.replay()
+            got.append(result.clone())
+    assert torch.equal(torch.stack(got), torch.stack(expected))
+    assert count == 4
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        lambda x: x * x.sum().item(),
+        lambda x: x[x > 0],
+        lambda x: x.nonzero(),
+        lambda x: x * 2 if bool(x.max() > 0) else x,
+        lambda x: x.expand(1 << 12, 1 << 12) + 1,
+    ],
+    ids=["item", "mask", "nonzero", "branch", "large"],
+)
+def test_what_cannot_be_replayed_is_not(block):
+    recording = Recording()
+    x = torch.tensor([0.5])
+    with recording:
+        result = block(x)
+    assert not recording.is_whole
+    assert torch.equal(result, block(x))
+
+
+def test_only_what_changes_memory_is_done_again():
+    x = torch.rand(3, 5)
+
+    def block():
+        y = x.t()[1:].unsqueeze(0) * torch.eye(5)[:3, :3].sum()
+        y.squeeze_()
+        return y.t_().view(-1)
+
+    recording, result = recorded(block)
+    assert len(recording.plan) == 1
+    recording.replay()
+    assert torch.equal(result, block())
+
+
+def test_memory_is_used_again():
+    x = torch.rand(1 << 16)
+
+    def block():
+        y = x
+        for _ in range(50):
+            y = y.sin()
+        return y
+
+    recording, result = recorded(block)
+    memory = {
+        t.untyped_storage().data_ptr()
+        for _, args, kwargs in recording.plan
+        for t in (*args, *kwargs.values())
+    }
+    assert len(memory) == 4  # x, the result, and two that take turns
+    recording.replay()
+    assert torch.equal(result, block())
+
+
+def test_a_step_that_cannot_be_replayed_is_taken():
+    """Of two sizes of batch one reads a number, and both go on."""
+    taken = []
+
+    def step(batch, rate, beta):
+        taken.append(len(batch.x))
+        total = batch.x.sum(1) * rate + beta
+        return total * total[0].item() if len(batch.x) == 3 else total
+
+    replay = _replay.KernelReplay(step, torch.Generator())
+    for n_rows in (3, 4) * 3:
+        x = torch.rand(n_rows, 2)
+        total = x.sum(1) * 0.1 + n_rows
+        figures = replay(Batch(x, None, None, True), 0.1, float(n_rows))
+        torch.testing.assert_close(figures, total * total[0] if n_rows == 3 else total)
+    assert taken == [3, 4, 3, 3]
+
+
+def test_torch_compiler_is_not_imported():
+    """It takes longer to import than most fits do."""
+    code = (
+        "import sys, numpy as np, skvae, skvae._replay as r; "
+        "X = np.random.default_rng(0).normal(size=(300, 5)); "
+        "first = r.KernelReplay._first; calls = []; "
+        "r.KernelReplay._first = lambda *args: calls.append(0) or first(*args); "
+        "skvae.VAETransformer(2, max_iter=30).fit(X); "
+        "assert calls; assert 'torch._dynamo' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
