@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from numbers import Integral
 from typing import Any, ClassVar
@@ -14,12 +15,12 @@ from torch.autograd.function import once_differentiable
 __all__ = ["ACTIVATIONS", "MLP", "Conv"]
 
 #: What `activation` may be: names, and the layers of torch that they stand for.
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "elu": nn.ELU,
     "gelu": nn.GELU,
     "identity": nn.Identity,
     "leaky_relu": nn.LeakyReLU,
-    "relu": nn.ReLU,
+    "relu": partial(nn.ReLU, inplace=True),  # nothing before it needs what it came from
     "silu": nn.SiLU,
     "softplus": nn.Softplus,
     "tanh": nn.Tanh,
@@ -51,7 +52,7 @@ class MLP(BaseEstimator):
     >>> MLP((32,), "relu", skip=False)(64, 4)
     Sequential(
       (0): Linear(in_features=64, out_features=32, bias=True)
-      (1): ReLU()
+      (1): ReLU(inplace=True)
       (2): Linear(in_features=32, out_features=4, bias=True)
     )
     """
