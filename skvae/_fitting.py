@@ -250,12 +250,25 @@ def make_plan(vae: Any, data: Data, passing: bool) -> Plan:
 
 
 def can_replay(vae: Any) -> bool:
-    """Tell whether training steps can be recorded: all parts are known not to wait for the host."""
+    """Tell whether training steps can be recorded: no part may decide by itself, nor wait for the host."""
     numbers = getattr(vae.likelihood_, "numbers", None)
-    parts = (vae.encoder, vae.decoder, vae.likelihood_, numbers, vae.prior_, vae.objective_)
+    parts = [vae.likelihood_, numbers, vae.prior_, vae.objective_]
+    if vae.device_.type != "cpu" or not all(
+        _is_plain(module)
+        for network in (vae.module_.encoder, vae.module_.decoder)
+        for module in network.modules()
+    ):
+        parts += [vae.encoder, vae.decoder]
     ours = all(part is None or type(part).__module__.startswith("skvae.") for part in parts)
     waits = vae.conditional or isinstance(vae.objective_, MMD)
     return vae.device_.type in ("cpu", "cuda") and ours and not waits and not vae.compile
+
+
+def _is_plain(module: nn.Module) -> bool:
+    """Tell whether a layer is one of torch's or of this package, as it came."""
+    hooks = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks
+    known = type(module).__module__.startswith(("torch.nn.modules.", "skvae."))
+    return known and not hooks and not module._backward_pre_hooks and "forward" not in vars(module)
 
 
 def on_device(

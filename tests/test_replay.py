@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from skvae import VAETransformer, _fitting, _replay, likelihoods, networks, objectives
 from skvae._recording import Recording
@@ -94,10 +95,56 @@ def test_replayed_steps_are_the_steps(case, digits, monkeypatch):
     replayed = fit(X, **params)
     assert bool(recordings) == (case not in WAITS)
     monkeypatch.setattr(_fitting, "can_replay", lambda vae: False)
-    stepped = fit(X, **params)
-    assert replayed.history_ == stepped.history_
-    weights = stepped.module_.state_dict()
-    assert all(torch.equal(weights[key], value) for key, value in replayed.module_.state_dict().items())
+    same(replayed, fit(X, **params))
+
+
+class OwnLayer(nn.Module):
+    def forward(self, x):
+        return x
+
+
+def hooked(in_features, out_features):
+    network = nn.Sequential(nn.Linear(in_features, out_features))
+    network.register_forward_hook(lambda *args: None)
+    return network
+
+
+NETWORKS = {
+    "plain": (
+        True,
+        lambda i, o: nn.Sequential(nn.Linear(i, 8), nn.PReLU(), nn.Dropout(0.2), nn.Linear(8, o)),
+    ),
+    "batch norm": (True, lambda i, o: nn.Sequential(nn.Linear(i, 8), nn.BatchNorm1d(8), nn.Linear(8, o))),
+    "shared": (True, lambda i, o: nn.Sequential(nn.Linear(i, 8), *[nn.Linear(8, 8)] * 2, nn.Linear(8, o))),
+    "attention": (
+        True,
+        lambda i, o: nn.Sequential(
+            nn.Linear(i, 8), nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), nn.Linear(8, o)
+        ),
+    ),
+    "own": (False, lambda i, o: nn.Sequential(nn.Linear(i, 8), OwnLayer(), nn.Linear(8, o))),
+    "hook": (False, hooked),
+    "weight norm": (False, lambda i, o: nn.utils.parametrizations.weight_norm(nn.Linear(i, o))),
+}
+
+
+@pytest.mark.parametrize("case", NETWORKS)
+def test_networks_of_known_layers_are_replayed(case, digits, monkeypatch):
+    known, network = NETWORKS[case]
+    finish, recordings = Recording.finish, []
+    monkeypatch.setattr(Recording, "finish", lambda *args: recordings.append(0) or finish(*args))
+    params = {"encoder": network, "decoder": network, "max_iter": 12, "device": "cpu"}
+    replayed = fit(numbers(digits), **params)
+    assert bool(recordings) == known
+    monkeypatch.setattr(_fitting, "can_replay", lambda vae: False)
+    same(replayed, fit(numbers(digits), **params))
+
+
+def same(one, other):
+    """Compare two fits bit by bit."""
+    assert one.history_ == other.history_
+    weights = other.module_.state_dict()
+    assert all(torch.equal(weights[key], value) for key, value in one.module_.state_dict().items())
 
 
 def recorded(block):
