@@ -87,7 +87,7 @@ def fit_model(
         amount = max(amount, len(X))  # weights below 1 make no row less than a row
         data = Data(X, None if weight is None else weight * max(1.0, len(X) / weight.sum()), codes)
         held_out = vae.early_stopping and not passing and validation[0] is None
-        with threads(), torch.inference_mode(False), torch.enable_grad():
+        with threads(), torch.inference_mode(False), torch.enable_grad(), _no_autocast():
             if continuing:
                 amount += vae._amount if passing else 0
                 for part in vae.module_.likelihood.modules():
@@ -97,6 +97,13 @@ def fit_model(
                 build_model(vae, data, amount, held_out)
             vae._amount = amount
             train_model(vae, data, read_validation(vae, *validation), passing, shown)
+
+
+@contextmanager
+def _no_autocast() -> Iterator[None]:
+    """Compute in the types of the numbers, whatever is set outside."""
+    with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+        yield
 
 
 @contextmanager
@@ -253,22 +260,22 @@ def can_replay(vae: Any) -> bool:
     """Tell whether training steps can be recorded: no part may decide by itself, nor wait for the host."""
     numbers = getattr(vae.likelihood_, "numbers", None)
     parts = [vae.likelihood_, numbers, vae.prior_, vae.objective_]
-    if vae.device_.type != "cpu" or not all(
-        _is_plain(module)
-        for network in (vae.module_.encoder, vae.module_.decoder)
-        for module in network.modules()
-    ):
+    layers = [*vae.module_.encoder.modules(), *vae.module_.decoder.modules()]
+    if vae.device_.type != "cpu" or not all(map(_is_known, layers)):
         parts += [vae.encoder, vae.decoder]
     ours = all(part is None or type(part).__module__.startswith("skvae.") for part in parts)
-    waits = vae.conditional or isinstance(vae.objective_, MMD)
+    waits = vae.conditional or isinstance(vae.objective_, MMD) or any(map(_has_hooks, layers))
     return vae.device_.type in ("cpu", "cuda") and ours and not waits and not vae.compile
 
 
-def _is_plain(module: nn.Module) -> bool:
+def _is_known(layer: nn.Module) -> bool:
     """Tell whether a layer is one of torch's or of this package, as it came."""
-    hooks = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks
-    known = type(module).__module__.startswith(("torch.nn.modules.", "skvae."))
-    return known and not hooks and not module._backward_pre_hooks and "forward" not in vars(module)
+    return type(layer).__module__.startswith(("torch.nn.modules.", "skvae.")) and "forward" not in vars(layer)
+
+
+def _has_hooks(layer: nn.Module) -> bool:
+    kinds = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks)
+    return any(kinds)
 
 
 def on_device(

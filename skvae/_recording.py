@@ -1,16 +1,20 @@
 """Calls of a CPU's kernels, recorded once and made again: no Python, no autograd, no allocation between."""
 
+import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
 Made: TypeAlias = tuple[Callable[..., Any], Any, Any]  # what to call, and with what
 
 MOST_BYTES = 1 << 25  # that a block may compute: kernels on larger arrays take far longer than calling them
+ALIGNMENT = 64  # bytes, as of all memory that torch makes
+EMPTY = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided"}
 LAYOUT = {"dtype", "layout", "device", "pin_memory"}  # what a tensor tells that a kernel writes into
 # Kernels that have functions with the same arguments, which call them in half the time.
 DIRECT = {
@@ -21,8 +25,18 @@ DIRECT[torch.ops.aten.sum.IntList_out] = torch.sum
 SIZES_FROM_NUMBERS = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
 
 
+class Place(NamedTuple):
+    """A tensor in memory that the block made, which need not last."""
+
+    key: int
+    dtype: torch.dtype
+    shape: torch.Size
+    stride: tuple[int, ...]
+    offset: int
+
+
 class Call(NamedTuple):
-    """A call of a kernel, and what it returned."""
+    """A call of a kernel: tensors that were there, and places of those that were made."""
 
     kernel: Any
     args: Any
@@ -52,11 +66,9 @@ class Call(NamedTuple):
         return not (self.kernel._schema.is_mutable or torch.Tag.nondeterministic_seeded in self.kernel.tags)
 
     @property
-    def decides(self) -> bool:
-        """Whether numbers may decide what Python does next, or how large a result is."""
-        if self.kernel is torch.ops.aten.index.Tensor:  # by places, or by masks
-            return any(x.dtype in (torch.bool, torch.uint8) for x in _tensors(self.args[1]))
-        return not SIZES_FROM_NUMBERS.isdisjoint(self.kernel.tags)
+    def is_empty(self) -> bool:
+        """Whether the result may be anything."""
+        return self.kernel.overloadpacket.__name__ in EMPTY
 
 
 class Recording(TorchDispatchMode):
@@ -67,20 +79,23 @@ class Recording(TorchDispatchMode):
     and on memory set aside for what it made. What nothing reads any more makes room for what comes later.
 
     As with a CUDA graph, what is not in tensors is what it was when the block was recorded, and
-    what the block found must stay where it is.
+    what the block found must stay where it is. What the block reads by `tolist` or `numpy` goes unseen.
 
     Attributes
     ----------
     is_whole : bool
-        Whether all of it can be computed again. That is not so for a block which reads numbers
-        into Python, makes arrays of sizes that depend on numbers, or makes more than `MOST_BYTES`.
+        Whether all of it can be computed again. That is not so for a block which reads numbers by
+        `item`, makes arrays of sizes that depend on numbers, or makes more than `MOST_BYTES`.
     """
+
+    lock = threading.RLock()  # torch keeps in global variables that there is a mode
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.is_whole = True
         self.calls: list[Call] = []
-        self.made: dict[int, int] = {}  # bytes of what the block made, by the key of the memory
+        self.sizes: dict[int, int] = {}  # bytes of what the block made, by the key of the memory
+        self.kept: list[StorageWeakRef] = []  # by which a key is of no other memory, though this may be gone
         self.plan: list[Made] = []
 
     @classmethod
@@ -88,52 +103,87 @@ class Recording(TorchDispatchMode):
         """Decline to be hidden from torch's compiler, which is slow to import and does not run here."""
         return False
 
+    def __enter__(self) -> Any:
+        """Begin to record."""
+        self.lock.acquire()
+        return super().__enter__()  # type: ignore[no-untyped-call]
+
+    def __exit__(self, *raised: Any) -> None:
+        """End it."""
+        super().__exit__(*raised)  # type: ignore[no-untyped-call]
+        self.lock.release()
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Make a call and note it, unless it only shows memory in another way."""
-        result = func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
         if self.is_whole and torch.Tag.inplace_view not in func.tags:
-            # as they are now: other kernels may give the tensors another shape
-            self._note(
-                Call(func, *(_map(torch.Tensor.detach, part) for part in (args, kwargs or {}, result)))
-            )
+            if func is torch.ops.aten.lift_fresh.default:  # numbers that Python gave
+                func, args = torch.ops.aten.clone.default, (args[0].clone(),)
+            self._note(func, args, kwargs, result)
         return result
 
-    def _note(self, call: Call) -> None:
-        new = _keys(call.result) - call.inputs
-        changes = call.kernel._schema.is_mutable
+    def _note(self, func: Any, args: Any, kwargs: Any, result: Any) -> None:
+        known = {_key(x) for x in _tensors((args, kwargs))}
+        storages = {_key(x): x.untyped_storage() for x in _tensors((args, kwargs, result))}
+        new = {_key(x) for x in _tensors(result)} - known
+        self.kept += [StorageWeakRef(storages[key]) for key in new]
+        self.sizes |= {key: x.nbytes() for key, x in storages.items() if key in new or key in self.sizes}
+        changes = func._schema.is_mutable
         if changes or new:
-            self.calls.append(call)
-        sizes = {_key(x): x.untyped_storage().nbytes() for x in _tensors(call[1:])}
-        self.made |= {key: size for key, size in sizes.items() if key in new or key in self.made}
-        if call.decides or (changes and new) or sum(self.made.values()) > MOST_BYTES:
+            self.calls.append(Call(func, *(_map(self._show, part) for part in (args, kwargs, result))))
+        turned = any(x.is_conj() or x.is_neg() for x in _tensors((args, kwargs)))  # when it is read
+        large = sum(self.sizes.values()) > MOST_BYTES
+        if _decides(func, args) or (changes and new) or turned or large:
             self.is_whole = False
-            self.calls, self.made = [], {}
+            self.calls, self.sizes, self.kept = [], {}, []
+
+    def _show(self, x: torch.Tensor) -> Any:
+        """Return a tensor as it is now: other kernels may give it another shape."""
+        key = _key(x)
+        return (
+            Place(key, x.dtype, x.shape, x.stride(), int(x.storage_offset()))
+            if key in self.sizes
+            else x.detach()
+        )
 
     def finish(self, result: torch.Tensor) -> torch.Tensor:
-        """Set memory aside, and return where a replay leaves what the block had for its result."""
+        """Set memory aside, and return where a replay will leave what the block had for its result."""
+        shown = self._show(result)
         constant = self._find_constants()
-        lasting = {*constant, _key(result)}
+        lasting = constant | _keys(shown)
         last = {key: i for i, call in enumerate(self.calls) for key in call.memory}
-        free: dict[int, list[torch.UntypedStorage]] = defaultdict(list)
-        places: dict[int, torch.UntypedStorage] = {}
-
-        def place(x: torch.Tensor) -> torch.Tensor:
-            key = _key(x)
-            if key not in self.made or key in lasting:
-                return x.detach()
-            if key not in places:
-                size = self.made[key]
-                places[key] = free[size].pop() if free[size] else torch.UntypedStorage(size)
-            return torch.empty(0, dtype=x.dtype).set_(places[key], x.storage_offset(), x.shape, x.stride())
-
+        free: dict[int, list[int]] = defaultdict(list)
+        starts: dict[int, int] = {}
+        end = 0
         for i, call in enumerate(self.calls):
-            if not (call.is_pure and _keys(call.result) <= constant):
-                self.plan.append(_plan(call.kernel, *(_map(place, part) for part in call[1:])))
-            for key in call.memory:
-                if last[key] == i and key in places:
-                    free[self.made[key]].append(places[key])
-        self.calls = []
-        return result.detach()
+            for key in call.memory & self.sizes.keys():
+                size = -(-self.sizes[key] // ALIGNMENT) * ALIGNMENT
+                if key not in starts and free[size] and key not in constant:
+                    starts[key] = free[size].pop()
+                elif key not in starts:
+                    starts[key], end = end, end + size
+            for key in (
+                call.memory & self.sizes.keys()
+            ):  # now, as what a call reads must not be where it writes
+                if last[key] == i and key not in lasting:
+                    free[-(-self.sizes[key] // ALIGNMENT) * ALIGNMENT].append(starts[key])
+        memory = torch.UntypedStorage(end)
+
+        def put(x: Any) -> torch.Tensor:
+            if not isinstance(x, Place):
+                return x
+            start = starts[x.key] // x.dtype.itemsize
+            return torch.empty(0, dtype=x.dtype).set_(memory, start + x.offset, x.shape, x.stride)
+
+        for call in self.calls:
+            function, args, kwargs = _plan(call.kernel, *(_map(put, part) for part in call[1:]))
+            if call.is_pure and _keys(call.result) <= constant:
+                function(*args, **kwargs)
+            elif not call.is_empty:
+                self.plan.append((function, args, kwargs))
+        self.calls, self.kept = [], []
+        return put(shown)
 
     def _find_constants(self) -> set[int]:
         """Return the keys of what is the same each time."""
@@ -141,7 +191,7 @@ class Recording(TorchDispatchMode):
         constant: set[int] = set()
         for call in self.calls:
             results = _keys(call.result)
-            if call.is_pure and call.inputs <= constant and not results & changed:
+            if call.is_pure and not call.is_empty and call.inputs <= constant and not results & changed:
                 constant |= results
         return constant
 
@@ -186,9 +236,16 @@ def _writing(kernel: Any) -> tuple[Any, list[str]]:
     return kernel, []
 
 
-def _tensors(x: Any) -> Iterator[torch.Tensor]:
-    """Yield the tensors of what a kernel takes or returns."""
-    if isinstance(x, torch.Tensor):
+def _decides(kernel: Any, args: Any) -> bool:
+    """Tell whether numbers may decide what Python does next, or how large a result is."""
+    if kernel is torch.ops.aten.index.Tensor:  # by places, or by masks
+        return any(x.dtype in (torch.bool, torch.uint8) for x in _tensors(args[1]))
+    return not SIZES_FROM_NUMBERS.isdisjoint(kernel.tags)
+
+
+def _tensors(x: Any) -> Iterator[Any]:
+    """Yield the tensors, or their places, of what a kernel takes or returns."""
+    if isinstance(x, (torch.Tensor, Place)):
         yield x
     elif isinstance(x, (list, tuple)):
         for part in x:
@@ -197,9 +254,9 @@ def _tensors(x: Any) -> Iterator[torch.Tensor]:
         yield from _tensors(list(x.values()))
 
 
-def _map(function: Callable[[torch.Tensor], torch.Tensor], x: Any) -> Any:
-    """Replace the tensors of what a kernel takes or returns."""
-    if isinstance(x, torch.Tensor):
+def _map(function: Callable[[Any], Any], x: Any) -> Any:
+    """Replace the tensors, or their places, of what a kernel takes or returns."""
+    if isinstance(x, (torch.Tensor, Place)):
         return function(x)
     if isinstance(x, (list, tuple)):
         return type(x)(_map(function, part) for part in x)
@@ -212,6 +269,7 @@ def _keys(x: Any) -> set[int]:
     return {_key(tensor) for tensor in _tensors(x)}
 
 
-def _key(x: torch.Tensor) -> int:
+def _key(x: Any) -> int:
     """Return what tells the memory that a tensor shows from all other that is in use."""
-    return x.untyped_storage()._cdata
+    key: int = x.key if isinstance(x, Place) else x.untyped_storage()._cdata
+    return key

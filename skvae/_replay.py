@@ -81,9 +81,8 @@ class KernelReplay(Replay):
         if not recording.is_whole:
             self.recorded[size] = None
             return figures
-        figures = recording.finish(figures)
-        self.recorded[size] = Recorded(recording.replay, inputs, figures)
-        return figures.clone()
+        self.recorded[size] = Recorded(recording.replay, inputs, recording.finish(figures))
+        return figures
 
 
 class GraphReplay(Replay):

@@ -180,7 +180,7 @@ class VAE(nn.Module):
             return network(x.float())
         if self.autocast is None:
             return network(x)
-        with torch.autocast(x.device.type, self.autocast):
+        with torch.autocast(x.device.type, self.autocast, cache_enabled=False):  # weights change
             return network(x).to(x.dtype)
 
     def information(self, x: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:

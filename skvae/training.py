@@ -200,6 +200,7 @@ def train(
         raise
     finally:
         model.autocast = None
+        del run.take  # it refers to the run: what it holds is freed now, not when garbage is collected
     run.restore_best()
     if run.tied:  # stopped before its time
         run.untie()
@@ -242,7 +243,6 @@ class _Run:
         self.model, self.rows, self.objective, self.plan = model, rows, objective, plan
         self.generator, self.optimizer, self.validation = generator, optimizer, validation
         self.steps_per_epoch = max(1, round(len(rows) / plan.batch_size))
-        self.corrupt = self.add_noise if plan.input_noise else None
         self.take = self.make_step()
         self.tied = False
         self.good: dict[str, Any] = {}
@@ -396,6 +396,11 @@ class _Run:
             return None
         shape = (self.objective.n_draws, n_rows, self.model.latent_dim)
         return torch.randn(shape, generator=self.generator, dtype=self.rows.dtype, device=self.rows.device)
+
+    @property
+    def corrupt(self) -> Map | None:
+        """What corrupts what the encoder sees."""
+        return self.add_noise if self.plan.input_noise else None
 
     def add_noise(self, features: torch.Tensor) -> torch.Tensor:
         """Corrupt what the encoder sees."""

@@ -1,7 +1,9 @@
 """Steps that are recorded and replayed are the steps."""
 
+import gc
 import subprocess
 import sys
+import weakref
 
 import numpy as np
 import pandas as pd
@@ -9,9 +11,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from joblib import Parallel, delayed
 from torch import nn
 
-from skvae import VAETransformer, _fitting, _replay, likelihoods, networks, objectives
+from skvae import VAETransformer, _fitting, _replay, likelihoods, networks, objectives, training
 from skvae._recording import Recording
 from skvae._rows import Batch
 
@@ -148,12 +151,12 @@ def same(one, other):
 
 
 def recorded(block):
-    """Run a block under a recording; return the recording and where its result will be."""
+    """Run a block under a recording; return the recording, its result and where a replay leaves that."""
     recording = Recording()
     with recording:
-        result = block()
+        first = block()
     assert recording.is_whole
-    return recording, recording.finish(result)
+    return recording, first, recording.finish(first)
 
 
 def shapes(x):
@@ -197,15 +200,28 @@ def constants(x):
     return x @ y + total
 
 
-BLOCKS = [shapes, places, lists, gradients, several, constants]
+def numbers_of_python(x):
+    y = torch.tensor([1.0, 2.0, 3.0])
+    y += x[:, 0]
+    y[0] = 5.0
+    return y * x.new_tensor([2.0]) + torch.as_tensor(np.ones(3, np.float32)).mul_(2)
+
+
+def layouts(x):
+    y = torch.empty((1, 3, 5, 1), memory_format=torch.channels_last)
+    y[0, :, :, 0] = x
+    return y.to(memory_format=torch.contiguous_format) * 2
+
+
+BLOCKS = [shapes, places, lists, gradients, several, constants, numbers_of_python, layouts]
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.__name__)
 def test_a_replay_computes_what_the_block_does(block):
     x = torch.rand(3, 5)
     expected = block(x)
-    recording, result = recorded(lambda: block(x))
-    assert torch.equal(result, expected)
+    recording, first, result = recorded(lambda: block(x))
+    assert torch.equal(first, expected)
     for _ in range(3):
         x.copy_(torch.randn(3, 5))
         for _ in range(30):
@@ -244,7 +260,7 @@ def test_memory_is_given_away_only_when_nothing_reads_it(names, random):
         return torch.stack(known[-3:]).sum(0) + known[0]
 
     x = torch.rand(4, 4)
-    recording, result = recorded(block)
+    recording, _, result = recorded(block)
     x.copy_(torch.rand(4, 4))
     recording.replay()
     torch.testing.assert_close(result, block(), rtol=0, atol=0, equal_nan=True)
@@ -263,8 +279,8 @@ def test_replays_draw_on_and_change_what_was_there():
         generator.manual_seed(0)
         torch.manual_seed(0)
         count.zero_()
-        recording, result = recorded(block)
-        got = [result.clone()]
+        recording, first, result = recorded(block)
+        got = [first]
         for _ in range(3):
             recording.replay()
             got.append(result.clone())
@@ -280,8 +296,9 @@ def test_replays_draw_on_and_change_what_was_there():
         lambda x: x.nonzero(),
         lambda x: x * 2 if bool(x.max() > 0) else x,
         lambda x: x.expand(1 << 12, 1 << 12) + 1,
+        lambda x: (torch.complex(x, x).conj() * 2.0).real,
     ],
-    ids=["item", "mask", "nonzero", "branch", "large"],
+    ids=["item", "mask", "nonzero", "branch", "large", "conjugate"],
 )
 def test_what_cannot_be_replayed_is_not(block):
     recording = Recording()
@@ -300,7 +317,7 @@ def test_only_what_changes_memory_is_done_again():
         y.squeeze_()
         return y.t_().view(-1)
 
-    recording, result = recorded(block)
+    recording, _, result = recorded(block)
     assert len(recording.plan) == 1
     recording.replay()
     assert torch.equal(result, block())
@@ -315,13 +332,9 @@ def test_memory_is_used_again():
             y = y.sin()
         return y
 
-    recording, result = recorded(block)
-    memory = {
-        t.untyped_storage().data_ptr()
-        for _, args, kwargs in recording.plan
-        for t in (*args, *kwargs.values())
-    }
-    assert len(memory) == 4  # x, the result, and two that take turns
+    recording, _, result = recorded(block)
+    memory = {t.data_ptr() for _, args, kwargs in recording.plan for t in (*args, *kwargs.values())}
+    assert len(memory) == 3  # x, and two that take turns
     recording.replay()
     assert torch.equal(result, block())
 
@@ -342,6 +355,49 @@ def test_a_step_that_cannot_be_replayed_is_taken():
         figures = replay(Batch(x, None, None, True), 0.1, float(n_rows))
         torch.testing.assert_close(figures, total * total[0] if n_rows == 3 else total)
     assert taken == [3, 4, 3, 3]
+
+
+def test_fits_in_threads_leave_no_mode_behind(digits):
+    """torch notes in global variables that a mode is on."""
+    state = ("_is_in_torch_dispatch_mode", "_is_in_non_infra_torch_dispatch_mode")
+    X = digits[0][:, 20:30]
+    histories = Parallel(n_jobs=4, backend="threading")(
+        delayed(lambda: fit(X, batch_size=32, max_iter=10, device="cpu").history_)() for _ in range(8)
+    )
+    assert all(history == histories[0] for history in histories)
+    modes = torch.utils._python_dispatch
+    assert not any(getattr(modes, name, False) for name in state)
+
+
+@pytest.mark.parametrize("params", [{}, {"early_stopping": True}, {"objective": "mmd"}])
+def test_a_fit_leaves_nothing_to_the_garbage_collector(params, digits, monkeypatch):
+    """What it holds for a while would else add up over fits."""
+    start, runs = training._Run.__init__, []
+    monkeypatch.setattr(
+        training._Run, "__init__", lambda self, *args: start(self, *args) or runs.append(weakref.ref(self))
+    )
+    gc.disable()
+    try:
+        fit(numbers(digits), device="cpu", max_iter=15, **params)
+        assert [run() for run in runs] == [None]
+    finally:
+        gc.enable()
+
+
+def test_a_fit_computes_in_its_own_precision(digits):
+    """Whatever its surroundings."""
+    params = {"max_iter": 12, "device": "cpu"}
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = fit(numbers(digits), **params)
+    same(inside, fit(numbers(digits), **params))
+
+
+def test_hooks_are_called_in_each_step(digits):
+    calls = []
+    vae = VAETransformer(3, batch_size=128, max_iter=20, warm_start=True, device="cpu").fit(numbers(digits))
+    vae.module_.encoder.register_forward_hook(lambda *args: calls.append(0))
+    vae.set_params(max_iter=40).fit(numbers(digits))
+    assert len(calls) > 20 * 5
 
 
 def test_torch_compiler_is_not_imported():
