@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from ._typing import Array, Table
@@ -29,7 +28,7 @@ def import_pyplot(caller: str) -> Any:
 
 def find_vae(estimator: Any) -> VAETransformer:
     """Return the fitted VAETransformer that an estimator is, or that a pipeline ends with."""
-    vae = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
+    vae = estimator.steps[-1][1] if _is_pipeline(estimator) else estimator
     if not isinstance(vae, VAETransformer):
         raise TypeError(
             f"Got estimator={estimator!r}; expected a VAETransformer, or a Pipeline whose last step is one. "
@@ -41,7 +40,13 @@ def find_vae(estimator: Any) -> VAETransformer:
 
 def before_vae(estimator: Any) -> Any:
     """Return the steps of a pipeline before its VAETransformer, or None."""
-    return estimator[:-1] if isinstance(estimator, Pipeline) and len(estimator.steps) > 1 else None
+    return estimator[:-1] if _is_pipeline(estimator) and len(estimator.steps) > 1 else None
+
+
+def _is_pipeline(estimator: Any) -> bool:
+    from sklearn.pipeline import Pipeline  # here, as it takes as long as skvae
+
+    return isinstance(estimator, Pipeline)
 
 
 def encode(estimator: Any, X: Any) -> tuple[Array, Array]:

@@ -8,7 +8,6 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.frozen import FrozenEstimator
-from sklearn.impute import MissingIndicator
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -189,6 +188,8 @@ class VAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
         self.estimator_, self._is_known, self._n_rows = estimator, known, len(X)
         self.indicator_ = None
         if self.add_indicator:
+            from sklearn.impute import MissingIndicator  # here, as it takes as long as skvae
+
             self.indicator_ = MissingIndicator(error_on_new=False).fit(np.where(holes, np.nan, 0.0))
         self.random_state_ = np.random.RandomState(draw_seed(self.random_state))
         return self

@@ -20,7 +20,6 @@ import numpy as np
 import sklearn
 import torch
 from sklearn.base import BaseEstimator
-from sklearn.impute import MissingIndicator
 from torch import nn
 
 from . import (
@@ -226,6 +225,8 @@ def _versions() -> dict[str, str]:
 
 def _known_names() -> dict[str, Any]:
     """Map the names that any file may use to what they stand for."""
+    from sklearn.impute import MissingIndicator  # here, as it takes as long as skvae
+
     modules = list(MODULES)
     if find_spec("imblearn"):  # without it there is no over-sampler to load
         modules.append(importlib.import_module(".oversampler", __package__))
