@@ -169,7 +169,6 @@ def test_what_takes_long_is_imported_at_use():
         "sklearn.neighbors",
         "sklearn.pipeline",
         "torch._dynamo",
-        "scipy.stats",
     }
     assert not slow & set(modules)
     assert {name for name in skvae.__all__ if name.endswith("Display")} == set(skvae.plotting.__all__)
