@@ -2,7 +2,7 @@
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from functools import cache
 from typing import Any, NamedTuple, TypeAlias
 
@@ -81,8 +81,15 @@ class Recording(TorchDispatchMode):
     As with a CUDA graph, what is not in tensors is what it was when the block was recorded, and
     what the block found must stay where it is. What the block reads by `tolist` or `numpy` goes unseen.
 
+    Parameters
+    ----------
+    memory : UntypedStorage or None, default=None
+        That of another recording, which is not replayed at the same time, to be shared if it is large enough.
+
     Attributes
     ----------
+    memory : UntypedStorage
+        Where a replay has what it makes but does not leave behind.
     is_whole : bool
         Whether all of it can be computed again. That is not so for a block which reads numbers by
         `item`, makes arrays of sizes that depend on numbers, or makes more than `MOST_BYTES`.
@@ -90,8 +97,9 @@ class Recording(TorchDispatchMode):
 
     lock = threading.RLock()  # torch keeps in global variables that there is a mode
 
-    def __init__(self) -> None:
+    def __init__(self, memory: torch.UntypedStorage | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self.memory = torch.UntypedStorage(0) if memory is None else memory
         self.is_whole = True
         self.calls: list[Call] = []
         self.sizes: dict[int, int] = {}  # bytes of what the block made, by the key of the memory
@@ -151,29 +159,19 @@ class Recording(TorchDispatchMode):
         """Set memory aside, and return where a replay will leave what the block had for its result."""
         shown = self._show(result)
         constant = self._find_constants()
-        lasting = constant | _keys(shown)
-        last = {key: i for i, call in enumerate(self.calls) for key in call.memory}
-        free: dict[int, list[int]] = defaultdict(list)
-        starts: dict[int, int] = {}
-        end = 0
-        for i, call in enumerate(self.calls):
-            for key in call.memory & self.sizes.keys():
-                size = -(-self.sizes[key] // ALIGNMENT) * ALIGNMENT
-                if key not in starts and free[size] and key not in constant:
-                    starts[key] = free[size].pop()
-                elif key not in starts:
-                    starts[key], end = end, end + size
-            for key in (
-                call.memory & self.sizes.keys()
-            ):  # now, as what a call reads must not be where it writes
-                if last[key] == i and key not in lasting:
-                    free[-(-self.sizes[key] // ALIGNMENT) * ALIGNMENT].append(starts[key])
-        memory = torch.UntypedStorage(end)
+        lasting = {
+            key: torch.UntypedStorage(self.sizes[key])
+            for key in constant | (_keys(shown) & self.sizes.keys())
+        }
+        starts, n_bytes = self._arrange(lasting.keys())
+        if self.memory.nbytes() < n_bytes:
+            self.memory = torch.UntypedStorage(n_bytes)
 
         def put(x: Any) -> torch.Tensor:
             if not isinstance(x, Place):
                 return x
-            start = starts[x.key] // x.dtype.itemsize
+            start = starts.get(x.key, 0) // x.dtype.itemsize
+            memory = lasting.get(x.key, self.memory)
             return torch.empty(0, dtype=x.dtype).set_(memory, start + x.offset, x.shape, x.stride)
 
         for call in self.calls:
@@ -184,6 +182,27 @@ class Recording(TorchDispatchMode):
                 self.plan.append((function, args, kwargs))
         self.calls, self.kept = [], []
         return put(shown)
+
+    def _arrange(self, lasting: Set[int]) -> tuple[dict[int, int], int]:
+        """Return where in memory each key but the lasting ones begins, in bytes, and how many there are."""
+        last = {key: i for i, call in enumerate(self.calls) for key in call.memory}
+        sizes = {
+            key: -(-size // ALIGNMENT) * ALIGNMENT for key, size in self.sizes.items() if key not in lasting
+        }
+        free: dict[int, list[int]] = defaultdict(list)
+        starts: dict[int, int] = {}
+        end = 0
+        for i, call in enumerate(self.calls):
+            keys = call.memory & sizes.keys()
+            for key in keys - starts.keys():
+                if free[sizes[key]]:
+                    starts[key] = free[sizes[key]].pop()
+                else:
+                    starts[key], end = end, end + sizes[key]
+            for key in keys:  # only now, as a call may not write where it reads
+                if last[key] == i:
+                    free[sizes[key]].append(starts[key])
+        return starts, end
 
     def _find_constants(self) -> set[int]:
         """Return the keys of what is the same each time."""

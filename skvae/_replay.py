@@ -74,14 +74,17 @@ class Replay(ABC):
 class KernelReplay(Replay):
     """Steps that are recorded kernel by kernel, on a CPU: see `Recording`."""
 
+    memory: torch.UntypedStorage | None = None  # of all sizes
+
     def _first(self, batch: Batch, size: Size) -> torch.Tensor:
-        recording, inputs = Recording(), _copy(batch)
+        recording, inputs = Recording(self.memory), _copy(batch)
         with recording:
             figures = self.step(inputs, self.rate, self.beta)
         if not recording.is_whole:
             self.recorded[size] = None
             return figures
         self.recorded[size] = Recorded(recording.replay, inputs, recording.finish(figures))
+        self.memory = recording.memory
         return figures
 
 

@@ -334,9 +334,32 @@ def test_memory_is_used_again():
 
     recording, _, result = recorded(block)
     memory = {t.data_ptr() for _, args, kwargs in recording.plan for t in (*args, *kwargs.values())}
-    assert len(memory) == 3  # x, and two that take turns
+    assert len(memory) == 4  # x, the result, and two that take turns
     recording.replay()
     assert torch.equal(result, block())
+
+
+def test_recordings_share_memory():
+    x = torch.rand(8, 8)
+    first, _, one = recorded(lambda: (x.sin() + 1).exp() * torch.eye(8).cumsum(0))
+    second = Recording(first.memory)
+    with second:
+        result = (x[1:].cos() + 1).exp() * torch.eye(8)[1:].cumsum(0)
+    other = second.finish(result)
+    assert second.memory is first.memory
+    for _ in range(2):
+        first.replay()
+        second.replay()
+    assert torch.equal(other, result)
+    assert torch.equal(one, (x.sin() + 1).exp() * torch.eye(8).cumsum(0))
+
+
+def test_the_result_may_be_what_was_there():
+    x = torch.zeros(3)
+    recording, _, result = recorded(lambda: x.add_(1))
+    recording.replay()
+    assert torch.equal(result, torch.full((3,), 2.0))
+    assert result.data_ptr() == x.data_ptr()
 
 
 def test_a_step_that_cannot_be_replayed_is_taken():
