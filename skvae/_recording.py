@@ -103,6 +103,7 @@ class Recording(TorchDispatchMode):
         self.is_whole = True
         self.calls: list[Call] = []
         self.sizes: dict[int, int] = {}  # bytes of what the block made, by the key of the memory
+        self.n_bytes = 0  # of all of it
         self.kept: list[StorageWeakRef] = []  # by which a key is of no other memory, though this may be gone
         self.plan: list[Made] = []
 
@@ -136,24 +137,23 @@ class Recording(TorchDispatchMode):
         storages = {_key(x): x.untyped_storage() for x in _tensors((args, kwargs, result))}
         new = {_key(x) for x in _tensors(result)} - known
         self.kept += [StorageWeakRef(storages[key]) for key in new]
-        self.sizes |= {key: x.nbytes() for key, x in storages.items() if key in new or key in self.sizes}
+        sizes = {key: x.nbytes() for key, x in storages.items() if key in new or key in self.sizes}
+        self.n_bytes += sum(size - self.sizes.get(key, 0) for key, size in sizes.items())
+        self.sizes |= sizes
         changes = func._schema.is_mutable
         if changes or new:
             self.calls.append(Call(func, *(_map(self._show, part) for part in (args, kwargs, result))))
         turned = any(x.is_conj() or x.is_neg() for x in _tensors((args, kwargs)))  # when it is read
-        large = sum(self.sizes.values()) > MOST_BYTES
-        if _decides(func, args) or (changes and new) or turned or large:
+        if _decides(func, args) or (changes and new) or turned or self.n_bytes > MOST_BYTES:
             self.is_whole = False
             self.calls, self.sizes, self.kept = [], {}, []
 
     def _show(self, x: torch.Tensor) -> Any:
         """Return a tensor as it is now: other kernels may give it another shape."""
         key = _key(x)
-        return (
-            Place(key, x.dtype, x.shape, x.stride(), int(x.storage_offset()))
-            if key in self.sizes
-            else x.detach()
-        )
+        if key not in self.sizes:
+            return x.detach()
+        return Place(key, x.dtype, x.shape, x.stride(), int(x.storage_offset()))
 
     def finish(self, result: torch.Tensor) -> torch.Tensor:
         """Set memory aside, and return where a replay will leave what the block had for its result."""
