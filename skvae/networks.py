@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 
 __all__ = ["ACTIVATIONS", "MLP", "Conv"]
 
-#: What `activation` may be: names, and the layers of torch that they stand for.
+#: What `activation` may be: names, and what makes the layers of torch that they stand for.
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "elu": nn.ELU,
     "gelu": nn.GELU,
