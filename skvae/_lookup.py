@@ -78,7 +78,7 @@ class Lookup(nn.Module):
         if self.lattice is None:
             return x
         origin, step, unit = self.lattice
-        return (origin + step * torch.round((x * unit - origin) / step)) / unit
+        return _exact_ratio(origin + step * torch.round((x * unit - origin) / step), unit)
 
     def draw(
         self, code: torch.Tensor, generator: torch.Generator, place: torch.Tensor | None = None
@@ -93,4 +93,9 @@ class Lookup(nn.Module):
         origin, step, unit = self.lattice
         i = self.lowest[cell] + torch.floor(u * self.n[cell]).minimum(self.n[cell] - 1)
         place = self.heap[cell] * (i + 1 + torch.floor(i / (self.ratio[cell] - 1)))
-        return (origin + step * place) / unit
+        return _exact_ratio(origin + step * place, unit)
+
+
+def _exact_ratio(x: torch.Tensor, unit: float) -> torch.Tensor:
+    """Divide by a number, for which a GPU would multiply by its rounded reciprocal: 12.3 is 123 / 10."""
+    return x / x.new_full((), unit)

@@ -160,7 +160,8 @@ class MixedModel(nn.Module):
         self.columns = nn.ModuleList(map(Lookup, columns))
         self.incomplete = [bool(share > 0) for share in missing]
         self.sizes = [len(c.mass) + gap for c, gap in zip(columns, self.incomplete, strict=True)]
-        self.stride = float(1 + max(len(c.code) for c in columns))  # a cell, or the missing one, is below
+        # a cell, or the missing one, is below; a power of two, as a GPU divides by the reciprocal
+        self.stride = float(2 ** max(len(c.code) for c in columns).bit_length())
         flat = flatten(columns, missing, self.sizes)
         for name, dtype in (("target", torch.long), ("near", torch.long), ("log_density", torch.float64)):
             self.register_buffer(name, torch.tensor(np.concatenate(flat[name]), dtype=dtype))
@@ -186,6 +187,7 @@ class MixedModel(nn.Module):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._modules.setdefault("order", Order())  # models saved before there was one
+        self.stride = float(2 ** (int(self.stride) - 1).bit_length())  # or before it was a power of two
 
     # -- rows ----------------------------------------------------------------------------------
 

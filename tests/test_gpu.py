@@ -126,6 +126,12 @@ def test_seeds_mean_the_same_everywhere(digits):
             np.testing.assert_allclose(*drawn, rtol=1e-3, atol=1e-3)
 
 
+def test_drawn_decimals_are_decimals():
+    X = pd.DataFrame({"price": np.random.default_rng(0).integers(0, 900, 500) / 10})
+    drawn = fit(X, max_iter=20).sample(500, random_state=0)["price"]
+    np.testing.assert_array_equal(drawn, drawn.round(1))
+
+
 def test_companions(digits):
     X, y = numbers(digits), (np.arange(N_ROWS) % 5 == 0).astype(int)
     vae = VAETransformer(2, max_iter=20, random_state=0)

@@ -1,5 +1,6 @@
 """The likelihood of tables: an exact density, a chain of columns, holes."""
 
+import contextlib
 import copy
 import itertools
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from skvae import _mixed
 from skvae.likelihoods import Mixed
@@ -274,6 +276,47 @@ def test_the_encoder_takes_a_hole_for_nothing(levels):
     by_flag = x + 2 * model.stride * torch.tensor([[1.0, 0.0, 1.0]])
     torch.testing.assert_close(model.features(hidden), model.features(by_flag))
     assert not torch.allclose(model.features(hidden), model.features(x))
+
+
+class Reciprocals(TorchDispatchMode):
+    """Divide by a number as a GPU does: multiply by one over it, rounded."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten.div.Tensor and not isinstance(args[1], torch.Tensor):
+            func, args = torch.ops.aten.mul.Tensor, (args[0], torch.ones((), dtype=args[0].dtype) / args[1])
+        return func(*args, **kwargs or {})
+
+
+def test_cells_are_read_where_reciprocals_are_rounded():
+    for n_levels in range(2, 130):
+        X = np.arange(float(n_levels))[:, None]
+        model = Mixed(levels=(n_levels,)).build(X)
+        x = model.standardize(torch.tensor(X)).float()
+        for flag in (0, 1, 2, 3):
+            with Reciprocals():
+                cell, seen, read = model._read(x + flag * model.stride)
+            assert (read == flag).all()
+            assert torch.equal(cell, x.long())
+            assert seen.all()
+
+
+def test_drawn_decimals_are_decimals_where_reciprocals_are_rounded():
+    X = np.random.default_rng(0).integers(0, 900, (500, 1)) / 10
+    model = build(X)
+    output, draws = output_of(model).expand(1000, -1), []
+    for mode in (contextlib.nullcontext(), Reciprocals()):
+        with mode:
+            draws.append(model.sample(output, torch.Generator().manual_seed(0)).numpy())
+    np.testing.assert_array_equal(draws[1], draws[0])
+    np.testing.assert_array_equal(draws[1], np.round(draws[1], 1))
+
+
+def test_models_saved_before_are_read_where_reciprocals_are_rounded(levels):
+    model = build(levels[0], levels=levels[1])
+    old = copy.copy(model)
+    old.__setstate__(vars(model) | {"stride": 50.0})
+    assert old.stride == 64
+    assert copy.deepcopy(model).stride == model.stride == 4
 
 
 # -- the specification ------------------------------------------------------------------------------
