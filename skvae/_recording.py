@@ -1,14 +1,14 @@
 """Calls of a CPU's kernels, recorded once and made again: no Python, no autograd, no allocation between."""
 
-import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Set
 from functools import cache
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from ._kernels import KernelMode, Place, changed_by, key_of, keys_in, map_tensors, tensors_in
 
 Made: TypeAlias = tuple[Callable[..., Any], Any, Any]  # what to call, and with what
 
@@ -25,16 +25,6 @@ DIRECT[torch.ops.aten.sum.IntList_out] = torch.sum
 SIZES_FROM_NUMBERS = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
 
 
-class Place(NamedTuple):
-    """A tensor in memory that the block made, which need not last."""
-
-    key: int
-    dtype: torch.dtype
-    shape: torch.Size
-    stride: tuple[int, ...]
-    offset: int
-
-
 class Call(NamedTuple):
     """A call of a kernel: tensors that were there, and places of those that were made."""
 
@@ -46,19 +36,17 @@ class Call(NamedTuple):
     @property
     def inputs(self) -> set[int]:
         """Keys of the memory that the call is given."""
-        return _keys((self.args, self.kwargs))
+        return keys_in((self.args, self.kwargs))
 
     @property
     def memory(self) -> set[int]:
         """Keys of all memory that the call has to do with."""
-        return _keys(self[1:])
+        return keys_in(self[1:])
 
     @property
     def changed(self) -> set[int]:
         """Keys of the memory that the call changes in place."""
-        given = dict(zip((a.name for a in self.kernel._schema.arguments), self.args, strict=False))
-        changes = {a.name for a in self.kernel._schema.arguments if a.alias_info and a.alias_info.is_write}
-        return _keys([x for name, x in (given | self.kwargs).items() if name in changes])
+        return changed_by(self.kernel, self.args, self.kwargs)
 
     @property
     def is_pure(self) -> bool:
@@ -71,7 +59,7 @@ class Call(NamedTuple):
         return self.kernel.overloadpacket.__name__ in EMPTY
 
 
-class Recording(TorchDispatchMode):
+class Recording(KernelMode):
     """What a block of code computes on a CPU, to be computed again.
 
     Within ``with recording:`` all calls of kernels are noted, those of backward passes as well.
@@ -95,8 +83,6 @@ class Recording(TorchDispatchMode):
         `item`, makes arrays of sizes that depend on numbers, or makes more than `MOST_BYTES`.
     """
 
-    lock = threading.RLock()  # torch keeps in global variables that there is a mode
-
     def __init__(self, memory: torch.UntypedStorage | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.memory = torch.UntypedStorage(0) if memory is None else memory
@@ -106,21 +92,6 @@ class Recording(TorchDispatchMode):
         self.n_bytes = 0  # of all of it
         self.kept: list[StorageWeakRef] = []  # by which a key is of no other memory, though this may be gone
         self.plan: list[Made] = []
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Decline to be hidden from torch's compiler, which is slow to import and does not run here."""
-        return False
-
-    def __enter__(self) -> Any:
-        """Begin to record."""
-        self.lock.acquire()
-        return super().__enter__()  # type: ignore[no-untyped-call]
-
-    def __exit__(self, *raised: Any) -> None:
-        """End it."""
-        super().__exit__(*raised)  # type: ignore[no-untyped-call]
-        self.lock.release()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Make a call and note it, unless it only shows memory in another way."""
@@ -133,24 +104,24 @@ class Recording(TorchDispatchMode):
         return result
 
     def _note(self, func: Any, args: Any, kwargs: Any, result: Any) -> None:
-        known = {_key(x) for x in _tensors((args, kwargs))}
-        storages = {_key(x): x.untyped_storage() for x in _tensors((args, kwargs, result))}
-        new = {_key(x) for x in _tensors(result)} - known
+        known = {key_of(x) for x in tensors_in((args, kwargs))}
+        storages = {key_of(x): x.untyped_storage() for x in tensors_in((args, kwargs, result))}
+        new = {key_of(x) for x in tensors_in(result)} - known
         self.kept += [StorageWeakRef(storages[key]) for key in new]
         sizes = {key: x.nbytes() for key, x in storages.items() if key in new or key in self.sizes}
         self.n_bytes += sum(size - self.sizes.get(key, 0) for key, size in sizes.items())
         self.sizes |= sizes
         changes = func._schema.is_mutable
         if changes or new:
-            self.calls.append(Call(func, *(_map(self._show, part) for part in (args, kwargs, result))))
-        turned = any(x.is_conj() or x.is_neg() for x in _tensors((args, kwargs)))  # when it is read
+            self.calls.append(Call(func, *(map_tensors(self._show, part) for part in (args, kwargs, result))))
+        turned = any(x.is_conj() or x.is_neg() for x in tensors_in((args, kwargs)))  # when it is read
         if _decides(func, args) or (changes and new) or turned or self.n_bytes > MOST_BYTES:
             self.is_whole = False
             self.calls, self.sizes, self.kept = [], {}, []
 
     def _show(self, x: torch.Tensor) -> Any:
         """Return a tensor as it is now: other kernels may give it another shape."""
-        key = _key(x)
+        key = key_of(x)
         if key not in self.sizes:
             return x.detach()
         return Place(key, x.dtype, x.shape, x.stride(), int(x.storage_offset()))
@@ -161,7 +132,7 @@ class Recording(TorchDispatchMode):
         constant = self._find_constants()
         lasting = {
             key: torch.UntypedStorage(self.sizes[key])
-            for key in constant | (_keys(shown) & self.sizes.keys())
+            for key in constant | (keys_in(shown) & self.sizes.keys())
         }
         starts, n_bytes = self._arrange(lasting.keys())
         if self.memory.nbytes() < n_bytes:
@@ -175,8 +146,8 @@ class Recording(TorchDispatchMode):
             return torch.empty(0, dtype=x.dtype).set_(memory, start + x.offset, x.shape, x.stride)
 
         for call in self.calls:
-            function, args, kwargs = _plan(call.kernel, *(_map(put, part) for part in call[1:]))
-            if call.is_pure and _keys(call.result) <= constant:
+            function, args, kwargs = _plan(call.kernel, *(map_tensors(put, part) for part in call[1:]))
+            if call.is_pure and keys_in(call.result) <= constant:
                 function(*args, **kwargs)
             elif not call.is_empty:
                 self.plan.append((function, args, kwargs))
@@ -209,7 +180,7 @@ class Recording(TorchDispatchMode):
         changed = set[int]().union(*(call.changed for call in self.calls))
         constant: set[int] = set()
         for call in self.calls:
-            results = _keys(call.result)
+            results = keys_in(call.result)
             if call.is_pure and not call.is_empty and call.inputs <= constant and not results & changed:
                 constant |= results
         return constant
@@ -233,7 +204,7 @@ def _plan(kernel: Any, args: Any, kwargs: Any, result: Any) -> Made:
         return DIRECT.get(writing, writing._op), args, kwargs | dict(zip(names, results, strict=True))
 
     def copy(*args: Any, **kwargs: Any) -> None:
-        for own, new in zip(_tensors(result), _tensors(kernel._op(*args, **kwargs)), strict=True):
+        for own, new in zip(tensors_in(result), tensors_in(kernel._op(*args, **kwargs)), strict=True):
             own.copy_(new)
 
     return copy, args, kwargs
@@ -258,37 +229,5 @@ def _writing(kernel: Any) -> tuple[Any, list[str]]:
 def _decides(kernel: Any, args: Any) -> bool:
     """Tell whether numbers may decide what Python does next, or how large a result is."""
     if kernel is torch.ops.aten.index.Tensor:  # by places, or by masks
-        return any(x.dtype in (torch.bool, torch.uint8) for x in _tensors(args[1]))
+        return any(x.dtype in (torch.bool, torch.uint8) for x in tensors_in(args[1]))
     return not SIZES_FROM_NUMBERS.isdisjoint(kernel.tags)
-
-
-def _tensors(x: Any) -> Iterator[Any]:
-    """Yield the tensors, or their places, of what a kernel takes or returns."""
-    if isinstance(x, (torch.Tensor, Place)):
-        yield x
-    elif isinstance(x, (list, tuple)):
-        for part in x:
-            yield from _tensors(part)
-    elif isinstance(x, dict):
-        yield from _tensors(list(x.values()))
-
-
-def _map(function: Callable[[Any], Any], x: Any) -> Any:
-    """Replace the tensors, or their places, of what a kernel takes or returns."""
-    if isinstance(x, (torch.Tensor, Place)):
-        return function(x)
-    if isinstance(x, (list, tuple)):
-        return type(x)(_map(function, part) for part in x)
-    if isinstance(x, dict):
-        return {key: _map(function, part) for key, part in x.items()}
-    return x
-
-
-def _keys(x: Any) -> set[int]:
-    return {_key(tensor) for tensor in _tensors(x)}
-
-
-def _key(x: Any) -> int:
-    """Return what tells the memory that a tensor shows from all other that is in use."""
-    key: int = x.key if isinstance(x, Place) else x.untyped_storage()._cdata
-    return key

@@ -1,5 +1,6 @@
 """Training steps that are recorded and replayed: to call small kernels takes longer than to run them."""
 
+import threading
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable
@@ -7,13 +8,30 @@ from typing import Any, NamedTuple, TypeAlias
 
 import torch
 
+from ._branches import Branches
 from ._recording import Recording
 from ._rows import Batch
 
 Step: TypeAlias = Callable[[Batch, Any, Any], torch.Tensor]
 Size: TypeAlias = tuple[int, bool]
 
+N_STREAMS = 4  # on which a GPU's kernels are recorded
 WARM_UP = 3  # steps of a size before a GPU's are recorded: kernels load, libraries set up
+
+
+class _Streams(threading.local):
+    """Streams of each thread by device, made once, as libraries set memory aside for each."""
+
+    def __init__(self) -> None:
+        self.made: dict[torch.device, list[Any]] = {}
+
+    def of(self, device: torch.device) -> list[Any]:
+        if device not in self.made:
+            self.made[device] = [torch.cuda.Stream(device) for _ in range(N_STREAMS)]
+        return self.made[device]
+
+
+_streams = _Streams()
 
 
 class Recorded(NamedTuple):
@@ -95,7 +113,7 @@ class GraphReplay(Replay):
 
     def __init__(self, step: Step, generator: torch.Generator) -> None:
         super().__init__(step, generator)
-        self.stream = torch.cuda.Stream(generator.device)
+        self.streams = _streams.of(generator.device)
         self.n_seen: Counter[Size] = Counter()
 
     def _first(self, batch: Batch, size: Size) -> torch.Tensor:
@@ -106,13 +124,18 @@ class GraphReplay(Replay):
         return self._again(recorded, batch)
 
     def _aside(self, batch: Batch) -> torch.Tensor:
-        """Take a step on the stream that steps are recorded on."""
+        """Take a step on the streams that steps are recorded on."""
         here = torch.cuda.current_stream(self.generator.device)
-        self.stream.wait_stream(here)
-        with torch.cuda.stream(self.stream):
-            figures = self.step(batch, self.rate, self.beta)
-        here.wait_stream(self.stream)
+        self.streams[0].wait_stream(here)
+        with torch.cuda.stream(self.streams[0]):
+            figures = self._branched(batch)
+        here.wait_stream(self.streams[0])
         return figures
+
+    def _branched(self, batch: Batch) -> torch.Tensor:
+        """Take a step that begins and ends on the current stream."""
+        with torch.autograd.set_multithreading_enabled(False), Branches(self.streams):
+            return self.step(batch, self.rate, self.beta)
 
     def _record(self, batch: Batch) -> Recorded:
         """Record a step, which is not taken by that, on copies of its inputs."""
@@ -120,10 +143,10 @@ class GraphReplay(Replay):
         graph = torch.cuda.CUDAGraph()
         if hasattr(graph, "register_generator_state"):  # later versions of torch see by themselves what draws
             graph.register_generator_state(self.generator)
-        with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
-            figures = self.step(inputs, self.rate, self.beta)
+        with torch.cuda.graph(graph, stream=self.streams[0], capture_error_mode="thread_local"):
+            figures = self._branched(inputs)
         # recording begins by resetting, on its own stream, what a replay sets on this one: where draws go on
-        torch.cuda.current_stream(self.generator.device).wait_stream(self.stream)
+        torch.cuda.current_stream(self.generator.device).wait_stream(self.streams[0])
         return Recorded(graph.replay, inputs, figures)
 
 

@@ -23,6 +23,7 @@ LAYERS = [
         "_series",
         "_versions",
         "_values",
+        "_kernels",
     ],
     ["_arrays", "_cells"],
     [
@@ -38,6 +39,7 @@ LAYERS = [
         "_order",
         "_posterior",
         "_recording",
+        "_branches",
     ],
     ["_terms", "_mixed", "_joint", "_replay"],
     ["likelihoods", "priors", "objectives", "networks"],
