@@ -10,10 +10,10 @@ import torch
 
 from ._branches import Branches
 from ._recording import Recording
-from ._rows import Batch
+from ._rows import Batch, Given
 
-Step: TypeAlias = Callable[[Batch, Any, Any], torch.Tensor]
-Size: TypeAlias = tuple[int, bool]
+Step: TypeAlias = Callable[[Given, Any, Any], torch.Tensor]
+Size: TypeAlias = tuple[Any, ...]
 
 N_STREAMS = 4  # on which a GPU's kernels are recorded
 WARM_UP = 3  # steps of a size before a GPU's are recorded: kernels load, libraries set up
@@ -35,10 +35,10 @@ _streams = _Streams()
 
 
 class Recorded(NamedTuple):
-    """A recorded step: what replays it, where that reads the batch, and where it leaves its result."""
+    """A recorded step: what replays it, where that reads which rows, and where it leaves its result."""
 
     replay: Callable[[], None]
-    inputs: Batch
+    inputs: Given
     figures: torch.Tensor
 
 
@@ -51,7 +51,7 @@ class Replay(ABC):
     Parameters
     ----------
     step : callable
-        Maps a `Batch`, a rate and a weight of the KL term, both tensors of shape (), to a tensor.
+        Maps what `Rows.batches` yields, a rate and a weight of the KL term, tensors of shape (), to a tensor.
     generator : torch.Generator
         What the step draws from, on the device that it computes on.
     """
@@ -64,28 +64,27 @@ class Replay(ABC):
         self.last_beta = 0.0
         self.recorded: dict[Size, Recorded | None] = {}
 
-    def __call__(self, batch: Batch, rate: float, beta: float) -> torch.Tensor:
+    def __call__(self, given: Given, rate: float, beta: float) -> torch.Tensor:
         """Take a step and return what it returns."""
         self.rate.fill_(rate)
         if beta != self.last_beta:
             self.beta.fill_(beta)
             self.last_beta = beta
-        size = (len(batch.x), batch.complete)
+        size = _size(given)
         if size not in self.recorded:
-            return self._first(batch, size)
+            return self._first(given, size)
         recorded = self.recorded[size]
-        return self._again(recorded, batch) if recorded else self.step(batch, self.rate, self.beta)
+        return self._again(recorded, given) if recorded else self.step(given, self.rate, self.beta)
 
     @staticmethod
-    def _again(recorded: Recorded, batch: Batch) -> torch.Tensor:
+    def _again(recorded: Recorded, given: Given) -> torch.Tensor:
         """Take a recorded step."""
-        for own, given in zip(_tensors(recorded.inputs), _tensors(batch), strict=True):
-            own.copy_(given)
+        _fill(recorded.inputs, given)
         recorded.replay()
         return recorded.figures.clone()  # the next replay overwrites it
 
     @abstractmethod
-    def _first(self, batch: Batch, size: Size) -> torch.Tensor:
+    def _first(self, given: Given, size: Size) -> torch.Tensor:
         """Take a step of a size that is not recorded yet, and record it if it is time to."""
 
 
@@ -94,8 +93,8 @@ class KernelReplay(Replay):
 
     memory: torch.UntypedStorage | None = None  # of all sizes
 
-    def _first(self, batch: Batch, size: Size) -> torch.Tensor:
-        recording, inputs = Recording(self.memory), _copy(batch)
+    def _first(self, given: Given, size: Size) -> torch.Tensor:
+        recording, inputs = Recording(self.memory), _copy(given)
         with recording:
             figures = self.step(inputs, self.rate, self.beta)
         if not recording.is_whole:
@@ -116,30 +115,30 @@ class GraphReplay(Replay):
         self.streams = _streams.of(generator.device)
         self.n_seen: Counter[Size] = Counter()
 
-    def _first(self, batch: Batch, size: Size) -> torch.Tensor:
+    def _first(self, given: Given, size: Size) -> torch.Tensor:
         self.n_seen[size] += 1
         if self.n_seen[size] <= WARM_UP:
-            return self._aside(batch)
-        self.recorded[size] = recorded = self._record(batch)
-        return self._again(recorded, batch)
+            return self._aside(given)
+        self.recorded[size] = recorded = self._record(given)
+        return self._again(recorded, given)
 
-    def _aside(self, batch: Batch) -> torch.Tensor:
+    def _aside(self, given: Given) -> torch.Tensor:
         """Take a step on the streams that steps are recorded on."""
         here = torch.cuda.current_stream(self.generator.device)
         self.streams[0].wait_stream(here)
         with torch.cuda.stream(self.streams[0]):
-            figures = self._branched(batch)
+            figures = self._branched(given)
         here.wait_stream(self.streams[0])
         return figures
 
-    def _branched(self, batch: Batch) -> torch.Tensor:
+    def _branched(self, given: Given) -> torch.Tensor:
         """Take a step that begins and ends on the current stream."""
         with torch.autograd.set_multithreading_enabled(False), Branches(self.streams):
-            return self.step(batch, self.rate, self.beta)
+            return self.step(given, self.rate, self.beta)
 
-    def _record(self, batch: Batch) -> Recorded:
+    def _record(self, given: Given) -> Recorded:
         """Record a step, which is not taken by that, on copies of its inputs."""
-        inputs = _copy(batch)
+        inputs = _copy(given)
         graph = torch.cuda.CUDAGraph()
         if hasattr(graph, "register_generator_state"):  # later versions of torch see by themselves what draws
             graph.register_generator_state(self.generator)
@@ -150,10 +149,23 @@ class GraphReplay(Replay):
         return Recorded(graph.replay, inputs, figures)
 
 
-def _copy(batch: Batch) -> Batch:
-    weight, y = (None if part is None else part.clone() for part in (batch.weight, batch.y))
-    return Batch(batch.x.clone(), weight, y, batch.complete)
+def _size(given: Given) -> Size:
+    """Return what steps that were recorded once are the same by."""
+    return tuple(x.shape if isinstance(x, torch.Tensor) else x for x in _parts(given))
 
 
-def _tensors(batch: Batch) -> list[torch.Tensor]:
-    return [part for part in (batch.x, batch.weight, batch.y) if part is not None]
+def _copy(given: Given) -> Given:
+    """Return what a recorded step reads, in memory of its own."""
+    copied: list[Any] = [x.clone() if isinstance(x, torch.Tensor) else x for x in _parts(given)]
+    return Batch(*copied) if isinstance(given, Batch) else copied[0]
+
+
+def _fill(own: Given, given: Given) -> None:
+    """Let a recorded step read something else of the same size."""
+    for to, x in zip(_parts(own), _parts(given), strict=True):
+        if isinstance(x, torch.Tensor):
+            to.copy_(x)
+
+
+def _parts(given: Given) -> tuple[Any, ...]:
+    return given if isinstance(given, Batch) else (given,)

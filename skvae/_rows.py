@@ -135,14 +135,17 @@ class Rows:
     def __len__(self) -> int:
         return len(self.x)
 
-    def batches(self, n_batches: int, generator: torch.Generator) -> Iterator[Batch]:
-        """Yield each `Batch` of shuffled rows, all of about one size; one batch is not shuffled."""
+    def batches(self, n_batches: int, generator: torch.Generator) -> Iterator[torch.Tensor | None]:
+        """Yield, for `batch`, each batch of shuffled rows, all of about one size; one is not shuffled."""
         if n_batches == 1:
-            yield self._batch(slice(None))
+            yield None
             return
         order = torch.randperm(len(self), generator=generator, device=self.device)
-        for index in torch.tensor_split(order, n_batches):
-            yield self._batch(index)
+        yield from torch.tensor_split(order, n_batches)
+
+    def batch(self, index: torch.Tensor | None) -> Batch:
+        """Return a `Batch` of `batches`."""
+        return self._batch(slice(None) if index is None else index)
 
     def chunks(self, n_rows: int) -> Iterator[tuple[slice, Batch]]:
         """Yield (slice, Batch) in order, `n_rows` rows at a time."""
@@ -187,7 +190,7 @@ class StreamedRows:
         return len(self.X) if self.index is None else len(self.index)
 
     def batches(self, n_batches: int, generator: torch.Generator) -> Iterator[Batch]:
-        """Yield each `Batch` of shuffled rows, all of about one size."""
+        """Yield, for `batch`, each batch of shuffled rows, all of about one size."""
         row_bytes = self.X.shape[1] * self.dtype.itemsize
         block = max(1, BLOCK_BYTES // row_bytes)
         per_buffer = max(1, BUFFER_BYTES // (block * row_bytes))
@@ -207,6 +210,10 @@ class StreamedRows:
                 parts = _take(parts, slice(size, None))
                 n_done += 1
         yield self._batch(parts)
+
+    def batch(self, batch: Batch) -> Batch:
+        """Return a `Batch` of `batches`."""
+        return batch
 
     def chunks(self, n_rows: int) -> Iterator[tuple[slice, Batch]]:
         """Yield (slice, Batch) in order, `n_rows` rows at a time."""
@@ -236,6 +243,7 @@ class StreamedRows:
 
 
 AnyRows: TypeAlias = Rows | StreamedRows
+Given: TypeAlias = torch.Tensor | Batch | None  # what `batches` yields
 
 
 def _join(old: Any, new: Any) -> Any:

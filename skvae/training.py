@@ -16,7 +16,7 @@ from ._compat import warn
 from ._products import tensor_float32
 from ._random import normal
 from ._replay import GraphReplay, KernelReplay
-from ._rows import AnyRows, Batch
+from ._rows import AnyRows, Batch, Given
 from ._typing import History, Record
 from .model import VAE, Map, Terms
 from .objectives import Objective
@@ -24,7 +24,7 @@ from .objectives import Objective
 __all__ = ["Plan", "extend_history", "make_optimizer", "to_history", "train"]
 
 Watcher: TypeAlias = Callable[[list[Record]], bool]
-Step: TypeAlias = Callable[[Batch, float, float], torch.Tensor]
+Step: TypeAlias = Callable[[Given, float, float], torch.Tensor]
 
 RECOVERIES = 3  # how often a fit may return to its last good weights
 CHECK_STEPS = 50  # steps between two looks at whether the loss is still finite
@@ -293,13 +293,11 @@ class _Run:
     def epoch(self, epoch: int) -> Record:
         """Take the steps of one epoch and return its record."""
         plan, model = self.plan, self.model.train()
-        parts, weights = [], []
-        for i, batch in enumerate(self.rows.batches(self.steps_per_epoch, self.generator)):
-            batch = batch if plan.copies == 1 else batch.repeat(plan.copies)
+        parts = []
+        for i, given in enumerate(self.rows.batches(self.steps_per_epoch, self.generator)):
             progress = self.progress(epoch + (i + 0.5) / self.steps_per_epoch)
             rate, beta = plan.rate(progress) * self.rate_factor, plan.beta_at(progress)
-            parts.append(self.take(batch, rate, beta))
-            weights.append(batch.weight)
+            parts.append(self.take(given, rate, beta))
             if not self.settled and progress > plan.settle:
                 self.settle()
                 self.settled = True
@@ -308,7 +306,7 @@ class _Run:
                 model.likelihood.tie_constants()
             elif tied:
                 self.untie()
-        bound, reconstruction, kl = self.means(parts, weights)
+        bound, reconstruction, kl = torch.cat(parts, 1).mean(1).tolist()
         record = {
             "loss": -bound,
             "reconstruction": reconstruction,
@@ -325,8 +323,13 @@ class _Run:
         start, done = self.turn
         return min(1.0, done + (1 - done) * (epoch - start) / (self.end - start))
 
-    def step(self, batch: Batch, rate: Any, beta: Any) -> torch.Tensor:
-        """Take a step; return the objective, its reconstruction and its KL of each row, shape (3, B)."""
+    def step(self, given: Given, rate: Any, beta: Any) -> torch.Tensor:
+        """Take a step; return the objective, its reconstruction and its KL of each row, shape (3, B).
+
+        Weighted, where rows have weights.
+        """
+        batch = self.rows.batch(given)  # type: ignore[arg-type]  # what the same rows yielded
+        batch = batch if self.plan.copies == 1 else batch.repeat(self.plan.copies)
         n_rows = len(batch.x)
         batch = batch._replace(x=self.model.likelihood.draw(batch.x, self.generator))
         terms = self.terms(batch, self.noise(n_rows), self.corrupt)
@@ -335,7 +338,7 @@ class _Run:
         gradients = torch.autograd.grad(value, self.optimizer.parameters, ascent, allow_unused=True)
         uneven = not batch.complete and batch.weight is None  # by holes; a weight is meant to count
         self.optimizer.step(gradients, rate, clip=uneven)
-        return torch.stack((value, terms.reconstruction, terms.kl)).detach()
+        return _weighted(torch.stack((value, terms.reconstruction, terms.kl)).detach(), batch.weight)
 
     def terms(self, batch: Batch, noise: torch.Tensor | None, corrupt: Map | None = None) -> Terms:
         """Return the `Terms` of a batch."""
@@ -348,12 +351,6 @@ class _Run:
                 (n_rows,), -1 / n_rows, dtype=self.rows.dtype, device=self.rows.device
             )
         return self.ascents[n_rows]
-
-    @staticmethod
-    def means(parts: list[torch.Tensor], weights: list[Any]) -> list[float]:
-        """Average the figures over the rows of all batches."""
-        rows = torch.cat(parts, 1)
-        return (rows if weights[0] is None else rows * torch.cat(weights)).mean(1).tolist()
 
     @torch.no_grad()
     def settle(self) -> None:
