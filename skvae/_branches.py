@@ -10,7 +10,6 @@ import torch
 from ._kernels import KernelMode, changed_by, keys_in, tensors_in
 
 MOST_BYTES = 1 << 30  # that are kept until all streams meet
-CROSSING = 0.5  # kernels in the time that it takes to wait for another stream
 
 
 class Task(NamedTuple):
@@ -22,7 +21,7 @@ class Task(NamedTuple):
 
     stream: int
     known: Sequence[int]
-    end: float
+    end: int
     event: Any
 
     @property
@@ -97,7 +96,7 @@ class Branches(KernelMode):
         for stream in self.streams[1:]:
             stream.wait_stream(self.streams[0])
         n = len(self.streams)
-        self.ends = [0.0] * n  # of the last task of each stream
+        self.ends = [0] * n  # of the last task of each stream
         self.known = [[0] * n for _ in range(n)]  # the last place in all streams that each has waited for
         self.writers: dict[int, Task] = {}  # of memory, by its key
         self.readers: defaultdict[int, list[Task]] = defaultdict(list)  # since it was written
@@ -110,17 +109,12 @@ class Branches(KernelMode):
             self.streams[0].wait_stream(stream)
         self.kept = []
 
-    def _choose(self, needs: Sequence[Task]) -> tuple[int, float]:
+    def _choose(self, needs: Sequence[Task]) -> tuple[int, int]:
         """Return the stream on which a task can begin first, and when; that of a need if several can."""
-
-        def start(stream: int) -> float:
-            return max(
-                [self.ends[stream], *(task.end + CROSSING * (task.stream != stream) for task in needs)]
-            )
-
+        ready = max((task.end for task in needs), default=0)
         follows = {task.stream for task in needs if task.place == self.known[task.stream][task.stream]}
-        begin, _, chosen = min((start(i), i not in follows, i) for i in range(len(self.streams)))
-        return chosen, begin
+        start, _, chosen = min((max(end, ready), i not in follows, i) for i, end in enumerate(self.ends))
+        return chosen, start
 
     def _wait(self, chosen: int, needs: Sequence[Task]) -> None:
         """Let a stream wait for tasks of others, unless it has waited for later ones."""

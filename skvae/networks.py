@@ -97,7 +97,7 @@ class _WithSkip(nn.Module):
         self.skip = skip
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if x.ndim != 2:
+        if x.ndim != 2 or x.is_cuda:  # where both are computed beside each other
             out: torch.Tensor = self.network(x) + self.skip(x)
             return out
         return torch.addmm(self.network(x), x, self.skip.weight.t())  # product and sum in one kernel

@@ -26,9 +26,9 @@ def steps(options, images):
     replay = _fitting.can_replay
     print(f"{'':25} {'':12} {'replayed ms':>12} {'launched ms':>12} {'pythae ms':>10} {'pythae /':>9}")
     for name, X, H, L, B, epochs in (
-        ("784-512-512-16 (128)", images[:20_000], 512, 16, 128, 4),
-        ("64-128-128-8 (64)", digits, 128, 8, 64, 20),
-        ("784-1024-1024-32 (1024)", images, 1024, 32, 1024, 2),
+        ("784-512-512-16 (128)", images[:20_000], 512, 16, 128, 12),
+        ("64-128-128-8 (64)", digits, 128, 8, 64, 60),
+        ("784-1024-1024-32 (1024)", images, 1024, 32, 1024, 20),
     ):
         plain = MLP((H, H), "relu", skip=False)
         networks = {
@@ -37,12 +37,12 @@ def steps(options, images):
         }
         taken = {key: [] for key in networks}
         for _ in range(options.repeats + 1):  # the first warms up
-            pythae = pythae_seconds_per_step(X, H, L, B, max(1, epochs // 4), no_cuda=False) or float("nan")
+            pythae = pythae_seconds_per_step(X, H, L, B, max(1, epochs // 12), no_cuda=False) or float("nan")
             for key, params in networks.items():
                 _fitting.can_replay = replay
                 replayed = seconds_per_step(X, L, B, epochs, **params)
                 _fitting.can_replay = lambda vae: False
-                launched = seconds_per_step(X, L, B, max(1, epochs // 4), **params)
+                launched = seconds_per_step(X, L, B, max(1, epochs // 12), **params)
                 _fitting.can_replay = replay
                 taken[key].append((1e3 * replayed, 1e3 * launched, 1e3 * pythae, pythae / replayed))
         for key, rows in taken.items():
