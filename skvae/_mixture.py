@@ -9,6 +9,7 @@ from torch.autograd.function import once_differentiable
 
 LOG_2PI = math.log(2 * math.pi)
 MIN_LOG_STD = -4.0  # narrower modes lose digits in float32
+JUST_BELOW = MIN_LOG_STD - 1e-6  # modes of the least width may widen
 
 
 class MixtureLogProb(torch.autograd.Function):
@@ -32,9 +33,9 @@ class MixtureLogProb(torch.autograd.Function):
         powers = torch.cat((flat, flat.square()), 1)
         factors = torch.cat((scaled, -0.5 * precision), 1)
         joint = torch.addmm(constant, powers, factors.t())
-        log_shares = torch.log_softmax(joint, 1)  # half the time of logsumexp
-        log_prob = (joint.amax(1) - log_shares.amax(1)).view(z.shape[:-1])
-        ctx.save_for_backward(powers, factors, log_shares.exp_(), means, log_stds, precision, weights)
+        shares = torch.softmax(joint, 1)
+        log_prob = (joint.amax(1) - shares.amax(1).log_()).view(z.shape[:-1])  # half the time of logsumexp
+        ctx.save_for_backward(powers, factors, shares, means, log_stds, precision, weights)
         return log_prob
 
     @staticmethod
@@ -51,7 +52,8 @@ class MixtureLogProb(torch.autograd.Function):
         grad_means = precision * centred
         # sum of shares * (z - mean)^2
         squares = torch.addcmul(second, means, first + centred, value=-1)
-        grad_log_stds = torch.addcmul(-mass, precision, squares).mul_(log_stds >= MIN_LOG_STD)
+        grad_log_stds = torch.addcmul(-mass, precision, squares)
+        grad_log_stds = torch.ops.aten.threshold_backward(grad_log_stds, log_stds, JUST_BELOW)
         mass = mass.squeeze(1)
         grad_logits = torch.addcmul(mass, weights.exp(), mass.sum(), value=-1)
         return grad_z, grad_means, grad_log_stds, grad_logits

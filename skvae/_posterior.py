@@ -32,7 +32,7 @@ class Posterior:
 
     def rsample(self, noise: torch.Tensor) -> torch.Tensor:
         """Return mean + std * noise, shape (S, B, K), for noise that broadcasts to it."""
-        z = torch.addcmul(self.mean, self.std, noise.squeeze(0))  # one draw: no sum over them backward
+        z = self.mean + self.std * noise.squeeze(0)  # one draw: no sum over them backward
         return z if z.ndim == noise.ndim else z.unsqueeze(0)
 
     def log_prob(self, noise: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,7 @@
 """Calls of a CPU's kernels, recorded once and made again: no Python, no autograd, no allocation between."""
 
 from collections import defaultdict
-from collections.abc import Callable, Set
+from collections.abc import Callable, Sequence, Set
 from functools import cache
 from typing import Any, NamedTuple, TypeAlias
 
@@ -19,9 +19,27 @@ LAYOUT = {"dtype", "layout", "device", "pin_memory"}  # what a tensor tells that
 # Kernels that have functions with the same arguments, which call them in half the time.
 DIRECT = {
     getattr(torch.ops.aten, name).out: getattr(torch, name)
-    for name in ("add", "addcmul", "addmm", "bmm", "cat", "div", "exp", "mm", "mul", "neg", "sub")
+    for name in (
+        *("abs", "add", "addcmul", "addmm", "amax", "bmm", "cat", "div", "exp", "hypot", "index_select"),
+        *("log", "mm", "mul", "neg", "sub"),
+    )
 }
+DIRECT |= {
+    getattr(torch.ops.aten, name).Tensor: getattr(torch.Tensor, name)
+    for name in ("add_", "copysign_", "div_", "mul_", "sub_")
+}
+DIRECT |= {getattr(torch.ops.aten, name).default: getattr(torch, name) for name in ("exp_", "log_", "relu_")}
+DIRECT[torch.ops.aten.linalg_vector_norm.out] = torch.linalg.vector_norm
+DIRECT[torch.ops.aten.randn.generator_out] = torch.randn
 DIRECT[torch.ops.aten.sum.IntList_out] = torch.sum
+# Kernels of which the second argument may be a number, and what takes a tensor in its place.
+ARITHMETIC = {
+    kernel: kernel
+    for name in ("add", "div", "mul", "sub")
+    for kernel in (getattr(torch.ops.aten, name).Tensor, getattr(torch.ops.aten, name + "_").Tensor)
+}
+ARITHMETIC[torch.ops.aten.mul.Scalar] = torch.ops.aten.mul.Tensor
+ARITHMETIC[torch.ops.aten.rsub.Scalar] = torch.ops.aten.sub.Tensor
 SIZES_FROM_NUMBERS = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
 
 
@@ -73,6 +91,8 @@ class Recording(KernelMode):
     ----------
     memory : UntypedStorage or None, default=None
         That of another recording, which is not replayed at the same time, to be shared if it is large enough.
+    fixed : sequence of Tensor, default=()
+        What the block finds the same each time: what follows from them alone is computed once.
 
     Attributes
     ----------
@@ -83,8 +103,11 @@ class Recording(KernelMode):
         `item`, makes arrays of sizes that depend on numbers, or makes more than `MOST_BYTES`.
     """
 
-    def __init__(self, memory: torch.UntypedStorage | None = None) -> None:
+    def __init__(
+        self, memory: torch.UntypedStorage | None = None, fixed: Sequence[torch.Tensor] = ()
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self.fixed = keys_in(fixed)
         self.memory = torch.UntypedStorage(0) if memory is None else memory
         self.is_whole = True
         self.calls: list[Call] = []
@@ -181,7 +204,8 @@ class Recording(KernelMode):
         constant: set[int] = set()
         for call in self.calls:
             results = keys_in(call.result)
-            if call.is_pure and not call.is_empty and call.inputs <= constant and not results & changed:
+            follows = call.inputs <= constant | (self.fixed - changed)
+            if call.is_pure and not call.is_empty and follows and not results & changed:
                 constant |= results
         return constant
 
@@ -194,8 +218,9 @@ class Recording(KernelMode):
 
 def _plan(kernel: Any, args: Any, kwargs: Any, result: Any) -> Made:
     """Return what to call so that what a kernel returned is where it was returned before."""
+    kernel, args = _with_tensors(kernel, args)
     if kernel._schema.is_mutable:
-        return kernel._op, args, kwargs
+        return DIRECT.get(kernel, kernel._op), args, kwargs
     results = result if isinstance(result, tuple) else (result,)
     writing, names = _writing(kernel)
     if names and all(x is not None for x in results):
@@ -208,6 +233,18 @@ def _plan(kernel: Any, args: Any, kwargs: Any, result: Any) -> Made:
             own.copy_(new)
 
     return copy, args, kwargs
+
+
+def _with_tensors(kernel: Any, args: Any) -> tuple[Any, Any]:
+    """Put a tensor in the place of a number, which would be made into one each time: the same arithmetic."""
+    if kernel not in ARITHMETIC or len(args) != 2 or isinstance(args[1], torch.Tensor):
+        return kernel, args
+    first, number = args
+    if first.dtype not in (torch.float32, torch.float64):  # numbers beside shorter ones keep their digits
+        return kernel, args
+    number = torch.tensor(number, dtype=first.dtype)
+    args = (number, first) if kernel is torch.ops.aten.rsub.Scalar else (first, number)
+    return ARITHMETIC[kernel], args
 
 
 @cache

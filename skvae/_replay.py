@@ -3,7 +3,7 @@
 import threading
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -89,12 +89,16 @@ class Replay(ABC):
 
 
 class KernelReplay(Replay):
-    """Steps that are recorded kernel by kernel, on a CPU: see `Recording`."""
+    """Steps that are recorded kernel by kernel, on a CPU: see `Recording`, also for `fixed`."""
 
     memory: torch.UntypedStorage | None = None  # of all sizes
 
+    def __init__(self, step: Step, generator: torch.Generator, fixed: Sequence[torch.Tensor] = ()) -> None:
+        super().__init__(step, generator)
+        self.fixed = fixed
+
     def _first(self, given: Given, size: Size) -> torch.Tensor:
-        recording, inputs = Recording(self.memory), _copy(given)
+        recording, inputs = Recording(self.memory, self.fixed), _copy(given)
         with recording:
             figures = self.step(inputs, self.rate, self.beta)
         if not recording.is_whole:

@@ -117,7 +117,7 @@ class _Asinh(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
-        root = torch.hypot(x, x.new_ones(()))
+        root = torch.hypot(x, torch.ones((), dtype=x.dtype, device=x.device))
         ctx.save_for_backward(root)
         return (root + x.abs()).log_().copysign_(x)
 

@@ -265,8 +265,9 @@ class _Run:
         """Return what takes a step: `step`, or `step` replayed."""
         if not self.plan.replay or self.plan.epochs * self.steps_per_epoch < REPLAYED_STEPS:
             return self.step
-        kind = GraphReplay if self.rows.device.type == "cuda" else KernelReplay
-        return kind(self.step, self.generator)
+        if self.rows.device.type == "cuda":
+            return GraphReplay(self.step, self.generator)
+        return KernelReplay(self.step, self.generator, [*self.model.likelihood.buffers()])
 
     def loop(self, on_epoch: Watcher | None, drawing: "AbstractContextManager[None]") -> None:
         """Run the epochs; return to the last good weights where a step came to nothing."""
@@ -333,12 +334,13 @@ class _Run:
         n_rows = len(batch.x)
         batch = batch._replace(x=self.model.likelihood.draw(batch.x, self.generator))
         terms = self.terms(batch, self.noise(n_rows), self.corrupt)
-        value = self.objective(terms, beta)
+        value = self.objective(terms, beta if self.plan.kl_warmup else self.plan.beta)
         ascent = self.ascent(n_rows) if batch.weight is None else batch.weight / -n_rows
         gradients = torch.autograd.grad(value, self.optimizer.parameters, ascent, allow_unused=True)
         uneven = not batch.complete and batch.weight is None  # by holes; a weight is meant to count
         self.optimizer.step(gradients, rate, clip=uneven)
-        return _weighted(torch.stack((value, terms.reconstruction, terms.kl)).detach(), batch.weight)
+        figures = (value, terms.reconstruction, terms.kl)
+        return _weighted(torch.cat([part.detach().unsqueeze(0) for part in figures]), batch.weight)
 
     def terms(self, batch: Batch, noise: torch.Tensor | None, corrupt: Map | None = None) -> Terms:
         """Return the `Terms` of a batch."""

@@ -591,6 +591,14 @@ def test_is_a_specification_without_tensors(spec):
     assert set(before) == set(inspect.signature(type(spec)).parameters)
 
 
+@contract
+def test_the_state_tells_the_units_of_rows(spec):
+    model, x, output = make(spec)
+    other = spec.build(data(spec), np.linspace(0.1, 2, len(data(spec))))
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(other.row_log_prob(x, output, True), model.row_log_prob(x, output, True))
+
+
 def test_names_are_unique():
     names = [cls.name for cls in SPECIFICATIONS]
     assert len(set(names)) == len(names)

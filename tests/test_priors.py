@@ -573,6 +573,14 @@ def test_gradients_of_a_mixture_against_differences():
     assert (gradient != 0).sum() == 5
 
 
+def test_modes_of_the_least_width_may_widen():
+    means, log_stds, logits = some_modes(torch.float32)
+    log_stds = torch.full_like(log_stds, MIN_LOG_STD).requires_grad_()
+    log_prob = MixtureLogProb.apply(means + 0.1, means, log_stds, logits)
+    (gradient,) = torch.autograd.grad(log_prob.sum(), log_stds)
+    assert (gradient > 0).all()
+
+
 @pytest.mark.parametrize("size", [1.0, 1e2, 1e4])
 def test_a_mixture_of_single_precision_far_out(size):
     means, log_stds, logits = some_modes()

@@ -207,13 +207,21 @@ def numbers_of_python(x):
     return y * x.new_tensor([2.0]) + torch.as_tensor(np.ones(3, np.float32)).mul_(2)
 
 
+def arithmetic(x):
+    y = 2 - x * 3
+    y.sub_(0.1).mul_(1.7).div_(0.3).add_(1, alpha=2)
+    whole = (x * 10).long() * 2 + 1
+    short = (x.bfloat16() * 0.1 + 1.001 - x.bfloat16() / 3).sub_(0.3)
+    return y + whole + short + torch.rsub(x.double() / 3, 0.1) + torch.rsub(x, 1, alpha=2)
+
+
 def layouts(x):
     y = torch.empty((1, 3, 5, 1), memory_format=torch.channels_last)
     y[0, :, :, 0] = x
     return y.to(memory_format=torch.contiguous_format) * 2
 
 
-BLOCKS = [shapes, places, lists, gradients, several, constants, numbers_of_python, layouts]
+BLOCKS = [shapes, places, lists, gradients, several, constants, numbers_of_python, arithmetic, layouts]
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.__name__)
@@ -321,6 +329,22 @@ def test_only_what_changes_memory_is_done_again():
     assert len(recording.plan) == 1
     recording.replay()
     assert torch.equal(result, block())
+
+
+def test_what_follows_from_what_is_fixed_is_computed_once():
+    fixed, state, x = torch.rand(3), torch.rand(3), torch.rand(3)
+    recording = Recording(fixed=[fixed, state])
+
+    def block():
+        state.add_(1)
+        return x * fixed.exp().sum() + state.exp()
+
+    with recording:
+        first = block()
+    result = recording.finish(first)
+    assert len(recording.plan) == 4  # not the first exponentials, nor their sum
+    recording.replay()
+    torch.testing.assert_close(result, x * fixed.exp().sum() + state.exp())
 
 
 def test_memory_is_used_again():
