@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from joblib import Parallel, delayed
 from test_replay import CASES, N_ROWS, WAITS, fit, holes, numbers, table
 
 from skvae import (
@@ -124,6 +125,23 @@ def test_seeds_mean_the_same_everywhere(digits):
                 np.testing.assert_allclose(*filled, rtol=1e-2, atol=2e-2)
             drawn = (vae.sample(20, random_state=0) for vae in (there, here))
             np.testing.assert_allclose(*drawn, rtol=1e-3, atol=1e-3)
+
+
+def test_fits_in_threads(digits):
+    X = numbers(digits)
+    alone = fit(X, max_iter=20).history_["loss"]
+    fits = Parallel(n_jobs=2, backend="threading")(delayed(fit)(X, max_iter=20) for _ in range(4))
+    for vae in fits:
+        np.testing.assert_allclose(vae.history_["loss"][:5], alone[:5], rtol=2e-3)
+
+
+def test_fits_leave_no_memory_behind(digits):
+    X, reserved = numbers(digits), []
+    for _ in range(12):
+        fit(X, max_iter=12)
+        torch.cuda.empty_cache()
+        reserved.append(torch.cuda.memory_reserved())
+    assert max(reserved[2:]) == min(reserved[2:])
 
 
 def test_drawn_decimals_are_decimals():
