@@ -36,7 +36,8 @@ class Branches(KernelMode):
     A kernel on little memory leaves most of a GPU idle: a gradient by weights, say, may be computed beside
     the next layer's. Kernels are taken in the order of the block, each where it can begin first if all
     take as long (list scheduling: Graham, 1966, doi:10.1002/j.1538-7305.1966.tb01709.x). What the block
-    makes is kept until its end, since memory is given away in the order of one stream.
+    makes is kept until all streams meet, at its end or once it is `MOST_BYTES`, since memory is given away
+    in the order of one stream.
 
     Parameters
     ----------

@@ -237,7 +237,7 @@ def _plan(kernel: Any, args: Any, kwargs: Any, result: Any) -> Made:
 
 def _with_tensors(kernel: Any, args: Any) -> tuple[Any, Any]:
     """Put a tensor in the place of a number, which would be made into one each time: the same arithmetic."""
-    if kernel not in ARITHMETIC or len(args) != 2 or isinstance(args[1], torch.Tensor):
+    if kernel not in ARITHMETIC or len(args) != 2 or not isinstance(args[1], (int, float)):
         return kernel, args
     first, number = args
     if first.dtype not in (torch.float32, torch.float64):  # numbers beside shorter ones keep their digits

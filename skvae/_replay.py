@@ -1,14 +1,15 @@
 """Training steps that are recorded and replayed: to call small kernels takes longer than to run them."""
 
-import threading
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
 
 from ._branches import Branches
+from ._kernels import KernelMode
 from ._recording import Recording
 from ._rows import Batch, Given
 
@@ -19,19 +20,10 @@ N_STREAMS = 4  # on which a GPU's kernels are recorded
 WARM_UP = 3  # steps of a size before a GPU's are recorded: kernels load, libraries set up
 
 
-class _Streams(threading.local):
-    """Streams of each thread by device, made once, as libraries set memory aside for each."""
-
-    def __init__(self) -> None:
-        self.made: dict[torch.device, list[Any]] = {}
-
-    def of(self, device: torch.device) -> list[Any]:
-        if device not in self.made:
-            self.made[device] = [torch.cuda.Stream(device) for _ in range(N_STREAMS)]
-        return self.made[device]
-
-
-_streams = _Streams()
+@cache
+def _streams(device: torch.device) -> list[Any]:
+    """Return the streams that steps are recorded on: always the same, as libraries keep memory for each."""
+    return [torch.cuda.Stream(device) for _ in range(N_STREAMS)]
 
 
 class Recorded(NamedTuple):
@@ -116,14 +108,15 @@ class GraphReplay(Replay):
 
     def __init__(self, step: Step, generator: torch.Generator) -> None:
         super().__init__(step, generator)
-        self.streams = _streams.of(generator.device)
+        self.streams = _streams(generator.device)
         self.n_seen: Counter[Size] = Counter()
 
     def _first(self, given: Given, size: Size) -> torch.Tensor:
         self.n_seen[size] += 1
-        if self.n_seen[size] <= WARM_UP:
-            return self._aside(given)
-        self.recorded[size] = recorded = self._record(given)
+        with KernelMode.lock:  # a process has one recording under way, and one user of the streams
+            if self.n_seen[size] <= WARM_UP:
+                return self._aside(given)
+            self.recorded[size] = recorded = self._record(given)
         return self._again(recorded, given)
 
     def _aside(self, given: Given) -> torch.Tensor:

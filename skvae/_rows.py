@@ -136,7 +136,7 @@ class Rows:
         return len(self.x)
 
     def batches(self, n_batches: int, generator: torch.Generator) -> Iterator[torch.Tensor | None]:
-        """Yield, for `batch`, each batch of shuffled rows, all of about one size; one is not shuffled."""
+        """Yield the indices of each batch of shuffled rows, all of about one size; None for all, in order."""
         if n_batches == 1:
             yield None
             return
@@ -144,7 +144,7 @@ class Rows:
         yield from torch.tensor_split(order, n_batches)
 
     def batch(self, index: torch.Tensor | None) -> Batch:
-        """Return a `Batch` of `batches`."""
+        """Return the `Batch` of what `batches` yields."""
         return self._batch(slice(None) if index is None else index)
 
     def chunks(self, n_rows: int) -> Iterator[tuple[slice, Batch]]:
@@ -190,7 +190,7 @@ class StreamedRows:
         return len(self.X) if self.index is None else len(self.index)
 
     def batches(self, n_batches: int, generator: torch.Generator) -> Iterator[Batch]:
-        """Yield, for `batch`, each batch of shuffled rows, all of about one size."""
+        """Yield each `Batch` of shuffled rows, all of about one size."""
         row_bytes = self.X.shape[1] * self.dtype.itemsize
         block = max(1, BLOCK_BYTES // row_bytes)
         per_buffer = max(1, BUFFER_BYTES // (block * row_bytes))
@@ -212,7 +212,7 @@ class StreamedRows:
         yield self._batch(parts)
 
     def batch(self, batch: Batch) -> Batch:
-        """Return a `Batch` of `batches`."""
+        """Return the `Batch` that `batches` yields."""
         return batch
 
     def chunks(self, n_rows: int) -> Iterator[tuple[slice, Batch]]:
@@ -233,7 +233,7 @@ class StreamedRows:
     def _read(self, index: Any) -> tuple[Any, ...]:
         x = self.X[index if self.index is None else self.index[index]]
         x = self.likelihood.standardize(as_tensor(x).to(self.device, torch.float64))
-        index = torch.from_numpy(index) if isinstance(index, np.ndarray) else index
+        index = torch.from_numpy(index).to(self.device) if isinstance(index, np.ndarray) else index
         return x.to(self.device, self.dtype), *_take((self.weight, self.y), index)
 
     @staticmethod

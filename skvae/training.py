@@ -327,7 +327,7 @@ class _Run:
     def step(self, given: Given, rate: Any, beta: Any) -> torch.Tensor:
         """Take a step; return the objective, its reconstruction and its KL of each row, shape (3, B).
 
-        Weighted, where rows have weights.
+        Each times the row's weight.
         """
         batch = self.rows.batch(given)  # type: ignore[arg-type]  # what the same rows yielded
         batch = batch if self.plan.copies == 1 else batch.repeat(self.plan.copies)

@@ -17,6 +17,7 @@ from skvae import (
     VAETransformer,
     _fitting,
     _replay,
+    _rows,
     persistence,
     training,
 )
@@ -130,9 +131,21 @@ def test_seeds_mean_the_same_everywhere(digits):
 def test_fits_in_threads(digits):
     X = numbers(digits)
     alone = fit(X, max_iter=20).history_["loss"]
-    fits = Parallel(n_jobs=2, backend="threading")(delayed(fit)(X, max_iter=20) for _ in range(4))
+    fits = Parallel(n_jobs=4, backend="threading")(delayed(fit)(X, max_iter=20) for _ in range(12))
     for vae in fits:
         np.testing.assert_allclose(vae.history_["loss"][:5], alone[:5], rtol=2e-3)
+
+
+def test_a_file_is_streamed(tmp_path, monkeypatch):
+    monkeypatch.setattr(_rows, "STREAM_BYTES", 0)
+    rng = np.random.default_rng(0)
+    X = np.memmap(tmp_path / "rows.dat", np.float32, "w+", shape=(20_000, 4))
+    X[:] = rng.normal(size=(20_000, 2)) @ rng.normal(size=(2, 4)) + 0.3 * rng.normal(size=X.shape)
+    weight = rng.integers(1, 4, len(X))
+    streamed, kept = (fit(rows, max_iter=5).score(X) for rows in (X, np.array(X)))
+    assert streamed == pytest.approx(kept, abs=0.1)
+    vae = VAETransformer(2, max_iter=5, random_state=0, conditional=True)
+    assert np.isfinite(vae.fit(X, X[:, 0] > 0, sample_weight=weight).score(X, X[:, 0] > 0))
 
 
 def test_fits_leave_no_memory_behind(digits):

@@ -3,7 +3,11 @@
 import gc
 import subprocess
 import sys
+import threading
+import time
+import types
 import weakref
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import pandas as pd
@@ -14,7 +18,7 @@ from hypothesis import strategies as st
 from joblib import Parallel, delayed
 from torch import nn
 
-from skvae import VAETransformer, _fitting, _replay, likelihoods, networks, objectives, training
+from skvae import VAETransformer, _branches, _fitting, _replay, likelihoods, networks, objectives, training
 from skvae._recording import Recording
 from skvae._rows import Batch
 
@@ -402,6 +406,55 @@ def test_a_step_that_cannot_be_replayed_is_taken():
         figures = replay(Batch(x, None, None, True), 0.1, float(n_rows))
         torch.testing.assert_close(figures, total * total[0] if n_rows == 3 else total)
     assert taken == [3, 4, 3, 3]
+
+
+class Stream:
+    """What `GraphReplay` asks of a stream of a GPU."""
+
+    def __init__(self, device=None):
+        pass
+
+    def wait_stream(self, other):
+        pass
+
+    wait_event = wait_stream
+    record_event = __init__
+
+
+def test_one_thread_records_at_a_time(monkeypatch):
+    """CUDA has one recording under way in a process, or they break each other."""
+    recording, seen, lock = [], [], threading.Lock()
+
+    @contextmanager
+    def graph(graph, stream, capture_error_mode):
+        with lock:
+            recording.append(stream)
+        yield
+        with lock:
+            seen.append((len(recording), stream))
+            recording.remove(stream)
+
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", Stream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: types.SimpleNamespace(replay=lambda: None))
+    monkeypatch.setattr(torch.cuda, "graph", graph)
+    monkeypatch.setattr(_branches.Branches.__init__, "__defaults__", (torch.cuda.stream,))
+    _replay._streams.cache_clear()
+
+    def step(index, rate, beta):
+        time.sleep(0.01)
+        return index * rate
+
+    def steps(n):
+        replay = _replay.GraphReplay(step, torch.Generator())
+        for _ in range(6):
+            replay(torch.arange(n), 0.1, 1.0)
+
+    Parallel(n_jobs=4, backend="threading")(delayed(steps)(n) for n in range(1, 9))
+    _replay._streams.cache_clear()
+    assert [n for n, _ in seen] == [1] * 8
+    assert len({id(stream) for _, stream in seen}) == 1
 
 
 def test_fits_in_threads_leave_no_mode_behind(digits):

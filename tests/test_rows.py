@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from skvae import VAETransformer, _rows
+from skvae import VAETransformer, _arrays, _rows
 from skvae._random import make_generator
 from skvae._rows import Data, Rows, StreamedRows, load_rows
 from skvae.likelihoods import Gaussian
@@ -76,7 +76,10 @@ def test_chunks_and_some(mapped, small_files):
     torch.testing.assert_close(kept.some(100)[:3], streamed.some(100)[:3], equal_nan=True)
 
 
-def test_fit_of_a_file(tmp_path, small_files):
+def test_fit_of_a_file(tmp_path, small_files, monkeypatch):
+    monkeypatch.setattr(_arrays, "DISTINCT_ROWS", 1_000)  # fewer are copied
+    read, reads = StreamedRows._read, []
+    monkeypatch.setattr(StreamedRows, "_read", lambda self, index: reads.append(0) or read(self, index))
     rng = np.random.default_rng(0)
     Z = rng.normal(size=(3_000, 2))
     data = Z @ rng.normal(size=(2, 5)) + 0.3 * rng.normal(size=(3_000, 5))
@@ -84,7 +87,10 @@ def test_fit_of_a_file(tmp_path, small_files):
     X[:] = data
     vae = VAETransformer(2, hidden_layer_sizes=(32,), max_iter=3, random_state=0)
     streamed = vae.fit(X).score(data)
+    n_reads = len(reads)
+    assert n_reads > 3
     assert streamed == pytest.approx(vae.fit(np.array(X)).score(data), abs=0.3)
+    assert len(reads) == n_reads
     assert vae.transform(X).dtype == np.float32
 
 

@@ -1,6 +1,6 @@
 """A GPU: steps replayed, launched one by one, and pythae's; fits of MNIST.
 
-    python tests/benchmarks/gpu.py MNIST.npz [--parts epochs steps] [--repeats 3] [--epochs 100]
+    python tests/benchmarks/gpu.py MNIST.npz [--parts epochs steps] [--repeats 3] [--first 0] [--epochs 100]
 
 Seconds per step are differences of two lengths of fit, medians over the repeats. pythae is measured
 if it is installed.
@@ -25,20 +25,21 @@ def steps(options, images):
     digits = (load_digits().data[:1792] / 16).astype(np.float32)
     replay = _fitting.can_replay
     print(f"{'':25} {'':12} {'replayed ms':>12} {'launched ms':>12} {'pythae ms':>10} {'pythae /':>9}")
-    for name, X, H, L, B, epochs in (
-        ("784-512-512-16 (128)", images[:20_000], 512, 16, 128, 12),
-        ("64-128-128-8 (64)", digits, 128, 8, 64, 60),
-        ("784-1024-1024-32 (1024)", images, 1024, 32, 1024, 20),
-    ):
+    networks = {
+        "784-512-512-16 (128)": (images[:20_000], 512, 16, 128, 12),
+        "64-128-128-8 (64)": (digits, 128, 8, 64, 60),
+        "784-1024-1024-32 (1024)": (images, 1024, 32, 1024, 20),
+    }
+    for name, (X, H, L, B, epochs) in list(networks.items())[options.first :]:
         plain = MLP((H, H), "relu", skip=False)
-        networks = {
+        kinds = {
             "default": {"hidden_layer_sizes": (H, H)},
             "same network": {"encoder": plain, "decoder": plain, "prior": "normal"},
         }
-        taken = {key: [] for key in networks}
+        taken = {key: [] for key in kinds}
         for _ in range(options.repeats + 1):  # the first warms up
             pythae = pythae_seconds_per_step(X, H, L, B, max(1, epochs // 12), no_cuda=False) or float("nan")
-            for key, params in networks.items():
+            for key, params in kinds.items():
                 _fitting.can_replay = replay
                 replayed = seconds_per_step(X, L, B, epochs, **params)
                 _fitting.can_replay = lambda vae: False
@@ -75,6 +76,7 @@ if __name__ == "__main__":
     parser.add_argument("mnist")
     parser.add_argument("--parts", nargs="+", choices=("epochs", "steps"), default=["epochs", "steps"])
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--first", type=int, default=0, help="of the three networks")
     parser.add_argument("--epochs", type=int, default=100, help="of the fits that are scored")
     options = parser.parse_args()
     print(torch.cuda.get_device_name(), "torch", torch.__version__)
