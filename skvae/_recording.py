@@ -29,6 +29,7 @@ DIRECT |= {
     for name in ("add_", "copysign_", "div_", "mul_", "sub_")
 }
 DIRECT |= {getattr(torch.ops.aten, name).default: getattr(torch, name) for name in ("exp_", "log_", "relu_")}
+DIRECT[torch.ops.aten.hardtanh.out] = torch.clamp
 DIRECT[torch.ops.aten.linalg_vector_norm.out] = torch.linalg.vector_norm
 DIRECT[torch.ops.aten.randn.generator_out] = torch.randn
 DIRECT[torch.ops.aten.sum.IntList_out] = torch.sum

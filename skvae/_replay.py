@@ -46,13 +46,16 @@ class Replay(ABC):
         Maps what `Rows.batches` yields, a rate and a weight of the KL term, tensors of shape (), to a tensor.
     generator : torch.Generator
         What the step draws from, on the device that it computes on.
+    dtype : torch.dtype
+        Of rows, and so of what is multiplied with the weight.
     """
 
-    dtype = torch.float64  # of rate and weight, which are Python's numbers elsewhere
+    rate_dtype = torch.float64  # of Python's numbers, as rates are elsewhere
 
-    def __init__(self, step: Step, generator: torch.Generator) -> None:
+    def __init__(self, step: Step, generator: torch.Generator, dtype: torch.dtype) -> None:
         self.step, self.generator = step, generator
-        self.rate, self.beta = torch.zeros(2, dtype=self.dtype, device=generator.device).unbind()
+        self.rate = torch.zeros((), dtype=self.rate_dtype, device=generator.device)
+        self.beta = torch.zeros((), dtype=dtype, device=generator.device)
         self.last_beta = 0.0
         self.recorded: dict[Size, Recorded | None] = {}
 
@@ -85,8 +88,14 @@ class KernelReplay(Replay):
 
     memory: torch.UntypedStorage | None = None  # of all sizes
 
-    def __init__(self, step: Step, generator: torch.Generator, fixed: Sequence[torch.Tensor] = ()) -> None:
-        super().__init__(step, generator)
+    def __init__(
+        self,
+        step: Step,
+        generator: torch.Generator,
+        dtype: torch.dtype,
+        fixed: Sequence[torch.Tensor] = (),
+    ) -> None:
+        super().__init__(step, generator, dtype)
         self.fixed = fixed
 
     def _first(self, given: Given, size: Size) -> torch.Tensor:
@@ -104,10 +113,10 @@ class KernelReplay(Replay):
 class GraphReplay(Replay):
     """Steps that are recorded as CUDA graphs."""
 
-    dtype = torch.float32
+    rate_dtype = torch.float32
 
-    def __init__(self, step: Step, generator: torch.Generator) -> None:
-        super().__init__(step, generator)
+    def __init__(self, step: Step, generator: torch.Generator, dtype: torch.dtype) -> None:
+        super().__init__(step, generator, dtype)
         self.streams = _streams(generator.device)
         self.n_seen: Counter[Size] = Counter()
 

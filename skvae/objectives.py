@@ -208,7 +208,8 @@ class BetaTC(Objective):
         information = terms.log_qz - log_qz
         correlation = log_qz - log_marginals
         divergence = log_marginals - terms.log_pz
-        added = (self.alpha - 1) * information + (beta - 1) * correlation + (self.gamma - 1) * divergence
+        added = (self.alpha - 1) * information + (self.gamma - 1) * divergence
+        added = added + beta * correlation - correlation
         value: torch.Tensor = terms.reconstruction - terms.kl - added.mean(0)
         return value
 

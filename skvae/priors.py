@@ -67,8 +67,8 @@ class _StandardNormalKL(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, mean: Any, log_std: Any, std: Any) -> Any:
         ctx.save_for_backward(mean, std)
-        squares = torch.addcmul(torch.addcmul(-log_std, mean, mean, value=0.5), std, std, value=0.5)
-        return squares.sum(-1).sub_(0.5 * mean.shape[-1])
+        squares = torch.addcmul(torch.addcmul(log_std, mean, mean, value=-0.5), std, std, value=-0.5)
+        return -0.5 * mean.shape[-1] - squares.sum(-1)
 
     @staticmethod
     @once_differentiable

@@ -266,8 +266,9 @@ class _Run:
         if not self.plan.replay or self.plan.epochs * self.steps_per_epoch < REPLAYED_STEPS:
             return self.step
         if self.rows.device.type == "cuda":
-            return GraphReplay(self.step, self.generator)
-        return KernelReplay(self.step, self.generator, [*self.model.likelihood.buffers()])
+            return GraphReplay(self.step, self.generator, self.rows.dtype)
+        fixed = [*self.model.likelihood.buffers()]
+        return KernelReplay(self.step, self.generator, self.rows.dtype, fixed)
 
     def loop(self, on_epoch: Watcher | None, drawing: "AbstractContextManager[None]") -> None:
         """Run the epochs; return to the last good weights where a step came to nothing."""

@@ -66,6 +66,10 @@ CASES = {
     "beta_tc": (numbers, {"objective": "beta_tc", "beta": 4.0}),
     "dip": (numbers, {"objective": "dip"}),
     "autoencoder": (numbers, {"objective": "autoencoder"}),
+    "beta_tc, warm-up": (numbers, {"objective": "beta_tc", "beta": 3.7, "kl_warmup": 0.6}),
+    "dip, warm-up": (numbers, {"objective": "dip", "beta": 3.7, "kl_warmup": 0.6}),
+    "iwae, warm-up": (numbers, {"objective": objectives.IWAE(5), "kl_warmup": 0.6}),
+    "dreg, warm-up": (numbers, {"objective": objectives.IWAE(5, dreg=True), "kl_warmup": 0.6}),
     "mmd": (numbers, {"objective": "mmd"}),
     "student_t": (numbers, {"likelihood": "student_t"}),
     "dynamic": (
@@ -399,7 +403,7 @@ def test_a_step_that_cannot_be_replayed_is_taken():
         total = batch.x.sum(1) * rate + beta
         return total * total[0].item() if len(batch.x) == 3 else total
 
-    replay = _replay.KernelReplay(step, torch.Generator())
+    replay = _replay.KernelReplay(step, torch.Generator(), torch.float32)
     for n_rows in (3, 4) * 3:
         x = torch.rand(n_rows, 2)
         total = x.sum(1) * 0.1 + n_rows
@@ -447,7 +451,7 @@ def test_one_thread_records_at_a_time(monkeypatch):
         return index * rate
 
     def steps(n):
-        replay = _replay.GraphReplay(step, torch.Generator())
+        replay = _replay.GraphReplay(step, torch.Generator(), torch.float32)
         for _ in range(6):
             replay(torch.arange(n), 0.1, 1.0)
 
