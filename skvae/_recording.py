@@ -16,6 +16,13 @@ MOST_BYTES = 1 << 25  # that a block may compute: kernels on larger arrays take 
 ALIGNMENT = 64  # bytes, as of all memory that torch makes
 EMPTY = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided"}
 LAYOUT = {"dtype", "layout", "device", "pin_memory"}  # what a tensor tells that a kernel writes into
+
+
+def _clamp(x: torch.Tensor, low: float = -1.0, high: float = 1.0, *, out: torch.Tensor) -> torch.Tensor:
+    """Do what `hardtanh` does, its defaults included, by a function that is called faster."""
+    return torch.clamp(x, low, high, out=out)
+
+
 # Kernels that have functions with the same arguments, which call them in half the time.
 DIRECT = {
     getattr(torch.ops.aten, name).out: getattr(torch, name)
@@ -29,7 +36,7 @@ DIRECT |= {
     for name in ("add_", "copysign_", "div_", "mul_", "sub_")
 }
 DIRECT |= {getattr(torch.ops.aten, name).default: getattr(torch, name) for name in ("exp_", "log_", "relu_")}
-DIRECT[torch.ops.aten.hardtanh.out] = torch.clamp
+DIRECT[torch.ops.aten.hardtanh.out] = _clamp
 DIRECT[torch.ops.aten.linalg_vector_norm.out] = torch.linalg.vector_norm
 DIRECT[torch.ops.aten.randn.generator_out] = torch.randn
 DIRECT[torch.ops.aten.sum.IntList_out] = torch.sum

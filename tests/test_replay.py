@@ -223,13 +223,39 @@ def arithmetic(x):
     return y + whole + short + torch.rsub(x.double() / 3, 0.1) + torch.rsub(x, 1, alpha=2)
 
 
+def defaults(x):
+    """Kernels whose arguments are not all told."""
+    y = (
+        nn.functional.hardtanh(4 * x - 2)
+        + nn.functional.relu6(9 * x - 1)
+        + nn.functional.hardtanh(x, 0.2, 0.4)
+    )
+    y = y + torch.linalg.vector_norm(x) + torch.amax(x) + torch.amax(x, 1, keepdim=True) + x.sum()
+    return (
+        torch.add(y, x, alpha=2)
+        + torch.linalg.vector_norm(x, 1, (0,))
+        + torch.index_select(x, 1, torch.arange(5))
+    )
+
+
 def layouts(x):
     y = torch.empty((1, 3, 5, 1), memory_format=torch.channels_last)
     y[0, :, :, 0] = x
     return y.to(memory_format=torch.contiguous_format) * 2
 
 
-BLOCKS = [shapes, places, lists, gradients, several, constants, numbers_of_python, arithmetic, layouts]
+BLOCKS = [
+    shapes,
+    places,
+    lists,
+    gradients,
+    several,
+    constants,
+    numbers_of_python,
+    arithmetic,
+    defaults,
+    layouts,
+]
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.__name__)
