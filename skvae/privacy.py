@@ -27,7 +27,7 @@ def privacy_report(
 
     The distance of two rows is Gower's: the average over columns of the difference of numbers and
     moments as a share of the range of the real ones, at most 1, and 0 or 1 for equal or different
-    levels. A missing cell is 1 from all others, 0 from another missing one.
+    levels. A missing cell is 1 from all others, 0 from another missing one; infinity counts as missing.
 
     Parameters
     ----------
