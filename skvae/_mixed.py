@@ -381,26 +381,42 @@ class MixedModel(nn.Module):
         return torch.stack(values, -1).where(torch.isnan(x), torch.nan), log_prob
 
     def expect(
-        self, x: torch.Tensor, output: torch.Tensor, log_ratio: torch.Tensor, generator: torch.Generator
+        self,
+        x: torch.Tensor,
+        output: torch.Tensor,
+        log_ratio: torch.Tensor,
+        generator: torch.Generator,
+        known: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Return what to expect in the missing cells of rows of cells; see `ObservationModel.expect`.
+        """Return what to expect in the missing cells of rows of cells; see `Independent.expect`.
 
-        Columns told by earlier ones get draws of these, with the same noise for all rows; each
-        column's distribution, not a draw of it, is averaged.
+        Columns told by earlier ones get draws of these, with the same noise for all rows. Of a column
+        after all that are given its distribution is averaged, not a draw of it; of others the draws,
+        which are likely where the given columns after them are. With `known`, means keep an order with
+        each other and with what is given.
         """
         log_weight, parts = log_ratio, []
 
         def chance(key: torch.Tensor) -> torch.Tensor:
             return uniform((len(key), 1), key, generator)
 
-        for _, _, log_p, _, told in self._follow(x, output, chance):
+        for _, _, log_p, code, told in self._follow(x, output, chance):
             log_weight = log_weight + told
-            parts.append(log_p.exp())
+            parts.append((log_p.exp(), code))
         weight, values = torch.softmax(log_weight, 0).to(output), []
-        for column, part in zip(self.columns, parts, strict=True):
-            mass = torch.einsum("sb,sbc->bc", weight, part).to(x.dtype)
+        seen = ~torch.isnan(x)
+        for j, (column, (share, code)) in enumerate(zip(self.columns, parts, strict=True)):
+            mass = torch.einsum("sb,sbc->bc", weight, share)
+            if self.chain:
+                drawn = torch.zeros_like(mass).scatter_add_(1, code.clamp(max=mass.shape[1] - 1).T, weight.T)
+                mass = torch.where(seen[:, j + 1 :].any(1, keepdim=True), drawn, mass)
+            mass = mass.to(x.dtype)
             values.append(mass.argmax(-1).to(x.dtype) if column.nominal else mass @ column.mean.to(x.dtype))
-        return torch.stack(values, -1)
+        means = torch.stack(values, -1)
+        if known is None:
+            return means
+        is_free = torch.isnan(x)
+        return self.order.keep(torch.where(is_free, means, known.to(means)), is_free)
 
     def _follow(
         self,

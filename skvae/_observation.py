@@ -128,6 +128,7 @@ class Independent(nn.Module, ABC):
         output: torch.Tensor,
         log_ratio: torch.Tensor,
         generator: torch.Generator | None = None,
+        known: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Return what to expect in the missing cells of standardised rows, given the others.
 
@@ -140,6 +141,8 @@ class Independent(nn.Module, ABC):
             Log-density of the draws in the prior over that in what they were drawn from.
         generator : torch.Generator or None, default=None
             Not used.
+        known : Tensor of shape (B, n_features) or None, default=None
+            The rows in the units of the data. Not used.
 
         Returns
         -------

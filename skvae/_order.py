@@ -120,6 +120,26 @@ class Order(nn.ModuleDict):
             broken = broken | comparison.is_broken(values[-1], values[comparison.earlier])
         return broken
 
+    def keep(self, values: torch.Tensor, is_free: torch.Tensor) -> torch.Tensor:
+        """Return rows of values of which the free ones that break a rule are moved to the other's value.
+
+        Parameters
+        ----------
+        values : Tensor of shape (B, n_columns)
+            NaN where a value is not known.
+        is_free : Tensor of bool, shape (B, n_columns)
+        """
+        columns, free = list(values.unbind(-1)), is_free.unbind(-1)
+        for j in [*range(len(columns))] * 2:  # the second time after an earlier one has moved
+            for comparison in self.of(j):
+                i = comparison.earlier
+                broken = comparison.is_broken(columns[j], columns[i])
+                columns[j], columns[i] = (
+                    torch.where(broken & free[j], columns[i], columns[j]),
+                    torch.where(broken & free[i] & ~free[j], columns[j], columns[i]),
+                )
+        return torch.stack(columns, -1)
+
     def refine(
         self,
         later: int,

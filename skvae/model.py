@@ -245,7 +245,13 @@ class VAE(nn.Module):
         chosen = resample(weight.T, n_samples, generator)
         return values.transpose(0, 1).gather(1, chosen[..., None].expand(-1, -1, values.shape[-1]))
 
-    def expect(self, x: torch.Tensor, n_particles: int, generator: torch.Generator) -> torch.Tensor:
+    def expect(
+        self,
+        x: torch.Tensor,
+        n_particles: int,
+        generator: torch.Generator,
+        known: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Return what to expect in the missing cells of rows given the others, by importance sampling.
 
         The draws of z are those of `condition` with `search`, but with the same noise for every row,
@@ -257,6 +263,8 @@ class VAE(nn.Module):
         n_particles : int
             Draws of z for each row.
         generator : torch.Generator
+        known : Tensor of shape (B, n_features) or None
+            The rows in the units of the data.
 
         Returns
         -------
@@ -264,7 +272,7 @@ class VAE(nn.Module):
             The conditional mean, or the most probable level; anything where a cell is not missing.
         """
         output, log_ratio = self._propose(x, n_particles, generator, search=True, shared=True)
-        return self.likelihood.expect(x, output, log_ratio, generator)
+        return self.likelihood.expect(x, output, log_ratio, generator, known)
 
     def _propose(
         self,

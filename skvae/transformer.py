@@ -514,7 +514,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             module, standard = choose(x)
             if draw:
                 return module.condition(standard, 1, n_draws, generator, search=True, known=x)[:, 0]
-            return module.expect(standard, n_draws, make_generator(seed))  # the same for all rows
+            return module.expect(standard, n_draws, make_generator(seed), known=x)  # the same for all rows
 
         holed = np.flatnonzero(np.isnan(filled).any(axis=1))
         if len(holed):

@@ -344,3 +344,32 @@ def test_every_weight_learns(levels):
     for name, weights in model.named_parameters():
         assert weights.grad is not None, name
         assert weights.grad.abs().sum() > 0, name
+
+
+# -- what to expect -----------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def test_what_to_expect_given_a_later_column():
+    """Against the sum over all values of the missing cell: an earlier column is told by later ones."""
+    rng = np.random.default_rng(0)
+    first = rng.integers(0, 5, 400).astype(float)
+    X = np.column_stack((first, rng.integers(0, 3, 400), (first + rng.integers(0, 2, 400)) % 3))
+    model = build(X, levels=(None, 3, 3), size=0.1)
+    output = output_of(model)
+    rows = torch.tensor([[NAN, b, c] for b in range(3) for c in range(3)], dtype=torch.float64)
+    values = torch.arange(5.0, dtype=torch.float64)
+    wanted = []
+    for row in rows:
+        every = torch.column_stack((values, row[1:].expand(5, 2)))
+        log_p = model.row_log_prob(model.standardize(every), output.expand(5, -1))
+        wanted.append((torch.softmax(log_p, 0) @ values).item())
+    assert np.ptp(wanted) > 1
+    draws = 20_000
+    got = model.expect(
+        model.standardize(rows),
+        output.expand(draws, len(rows), -1),
+        torch.zeros(draws, len(rows), dtype=torch.float64),
+        torch.Generator().manual_seed(0),
+    )
+    np.testing.assert_allclose(got[:, 0], wanted, atol=0.05)

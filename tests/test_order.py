@@ -226,6 +226,23 @@ def test_draws_keep_the_order(table):
     assert (rows["left"] == rows["came"]).mean() == pytest.approx(equal, abs=0.08)
 
 
+def test_what_is_expected_keeps_the_order(table):
+    frame, vae = table
+    holed = frame.copy()
+    holed["left"] = holed["left"].where(np.arange(len(frame)) % 3 > 0)
+    holed["came"] = holed["came"].where(np.arange(len(frame)) % 3 != 1)
+    filled = vae.impute(holed, n_draws=50)
+    assert (filled["left"] >= filled["came"]).all()
+    both = holed["left"].notna() & holed["came"].notna()
+    assert filled[both].equals(vae.impute(frame)[both])
+    moved = vae.module_.likelihood.order.keep(
+        torch.tensor([[5.0, 3.0, 0], [5, 3, 0], [5, 3, 0], [5, NAN, 0], [3, 5, 0]]),
+        torch.tensor([[0, 1, 0], [1, 0, 0], [1, 1, 0], [1, 1, 0], [1, 1, 0]]).bool(),
+    )
+    wanted = torch.tensor([[5.0, 5.0, 0], [3, 3, 0], [5, 5, 0], [5, NAN, 0], [3, 5, 0]])
+    assert torch.equal(moved.nan_to_num(-1), wanted.nan_to_num(-1))
+
+
 def test_a_difference_that_no_bin_can_hold_is_no_error():
     rng = np.random.default_rng(0)
     start = rng.integers(0, 100, 400)
