@@ -404,18 +404,17 @@ class MixedModel(nn.Module):
             log_weight = log_weight + told
             parts.append((log_p.exp(), code))
         weight, values = torch.softmax(log_weight, 0).to(output), []
-        seen = ~torch.isnan(x)
+        is_free = torch.isnan(x)
         for j, (column, (share, code)) in enumerate(zip(self.columns, parts, strict=True)):
             mass = torch.einsum("sb,sbc->bc", weight, share)
             if self.chain:
                 drawn = torch.zeros_like(mass).scatter_add_(1, code.clamp(max=mass.shape[1] - 1).T, weight.T)
-                mass = torch.where(seen[:, j + 1 :].any(1, keepdim=True), drawn, mass)
+                mass = torch.where(is_free[:, j + 1 :].all(1, keepdim=True), mass, drawn)
             mass = mass.to(x.dtype)
             values.append(mass.argmax(-1).to(x.dtype) if column.nominal else mass @ column.mean.to(x.dtype))
         means = torch.stack(values, -1)
         if known is None:
             return means
-        is_free = torch.isnan(x)
         return self.order.keep(torch.where(is_free, means, known.to(means)), is_free)
 
     def _follow(

@@ -28,7 +28,7 @@ DIRECT = {
     getattr(torch.ops.aten, name).out: getattr(torch, name)
     for name in (
         *("abs", "add", "addcmul", "addmm", "amax", "bmm", "cat", "div", "exp", "hypot", "index_select"),
-        *("log", "mm", "mul", "neg", "sub"),
+        *("log", "mm", "mul", "neg", "stack", "sub"),
     )
 }
 DIRECT |= {

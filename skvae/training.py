@@ -340,8 +340,7 @@ class _Run:
         gradients = torch.autograd.grad(value, self.optimizer.parameters, ascent, allow_unused=True)
         uneven = not batch.complete and batch.weight is None  # by holes; a weight is meant to count
         self.optimizer.step(gradients, rate, clip=uneven)
-        figures = (value, terms.reconstruction, terms.kl)
-        return _weighted(torch.cat([part.detach().unsqueeze(0) for part in figures]), batch.weight)
+        return _weighted(torch.stack((value, terms.reconstruction, terms.kl)).detach(), batch.weight)
 
     def terms(self, batch: Batch, noise: torch.Tensor | None, corrupt: Map | None = None) -> Terms:
         """Return the `Terms` of a batch."""
