@@ -24,7 +24,7 @@ from ._rows import AnyRows, Data, load_rows
 from ._threads import threads, tiny_as_zero
 from ._typing import Array, History
 from ._validation import OBJECTIVES, PRIORS, build_network, resolve, resolve_device, resolve_likelihood
-from .likelihoods import Mixed
+from .likelihoods import Categorical, Mixed
 from .model import VAE, posterior_of
 from .objectives import MMD
 from .priors import ByClass, PriorModel, by_class
@@ -90,6 +90,7 @@ def fit_model(
         with threads(), torch.inference_mode(False), torch.enable_grad(), _no_autocast():
             if continuing:
                 amount += vae._amount if passing else 0
+                move(vae)
                 for part in vae.module_.likelihood.modules():
                     if isinstance(part, ObservationModel):
                         part.repeats_constants = False
@@ -131,6 +132,28 @@ def check_continuing(vae: Any, X: Array) -> None:
                 "on cannot change it. Set warm_start=False, or use a clone."
             )
     vae.likelihood_.check(X)
+    if isinstance(vae.likelihood_, Categorical):
+        refuse_new_levels(vae, X)
+
+
+def refuse_new_levels(vae: Any, X: Array) -> None:
+    """Refuse codes of levels that the model was built without: they have no chance in it."""
+    highest = torch.isfinite(vae.module_.likelihood.offset).sum(0).cpu().numpy() - 1
+    above = (highest < X).any(axis=0)
+    if above.any():
+        j = int(above.argmax())
+        raise ValueError(
+            f"Got code {np.nanmax(X[:, j]):g} in column {j} for a model that was built on codes up to "
+            f"{highest[j]}; a fit that goes on has no chance for others. Let the first rows hold the highest "
+            "code of each column, or fit anew."
+        )
+
+
+def move(vae: Any) -> None:
+    """Take a model to where `device` says, if that has changed."""
+    device = resolve_device(vae.device)
+    if device != vae.device_:
+        vae.device_, vae.module_ = device, copy.deepcopy(vae.module_).to(device)
 
 
 def learn_classes(vae: Any, y: Any) -> None:
@@ -195,7 +218,8 @@ def train_model(vae: Any, data: Data, validation: Data | None, passing: bool, sh
     plan = make_plan(vae, data, passing)
     if plan.epochs == 0:
         return
-    vae._training_dtype = plan.dtype if vae.n_iter_ == 0 else vae._training_dtype
+    if vae.n_iter_ == 0 or vae.precision != "auto":
+        vae._training_dtype = plan.dtype
     seed = vae._seed + vae.n_iter_
     rows, aside = on_device(vae, data, validation, setting_aside=plan.patience is not None)
     model = copy.deepcopy(vae.module_).to(vae.device_, vae._training_dtype)

@@ -115,7 +115,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
     warm_start : bool, default=False
         Go on from the weights and the standardisation of the last `fit`. As in
         `HistGradientBoostingClassifier`, `max_iter` counts the epochs of all fits together, so
-        raise it to train on; for new rows see `partial_fit`.
+        raise it to train on; for new rows see `partial_fit`. What the model is built of cannot
+        change, `device` and `precision` can.
     device : str or torch.device, default="auto"
         Where to compute; "auto" takes CUDA where there is one.
     precision : {"auto", "float32", "float64", "bfloat16"}, default="auto"

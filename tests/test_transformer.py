@@ -551,6 +551,16 @@ def test_partial_fit_takes_weights(diabetes):
     np.testing.assert_allclose(by_weight.transform(diabetes), by_repetition.transform(diabetes), rtol=1e-7)
 
 
+def test_partial_fit_refuses_levels_that_have_no_chance():
+    X = np.tile([[0.0, 1.0], [2.0, 0.0], [np.nan, 1.0]], (20, 1))
+    vae = small(likelihood="categorical").partial_fit(X)
+    before = vae.score_samples(X)
+    with pytest.raises(ValueError, match="code 2 in column 1 for a model that was built on codes up to 1"):
+        vae.partial_fit(X[:, ::-1])
+    np.testing.assert_array_equal(vae.score_samples(X), before)
+    vae.partial_fit(X[::-1])
+
+
 def test_partial_fit_refuses_other_columns(diabetes):
     vae = small().partial_fit(diabetes)
     with pytest.raises(ValueError, match="X has 9 features, but VAETransformer is expecting 10 features"):
@@ -1093,6 +1103,19 @@ def test_a_warm_start_cannot_change_the_model(change):
     vae = small(warm_start=True).fit(X)
     with pytest.raises(ValueError, match=f"{next(iter(change))}=.* was built with .* warm_start=False"):
         vae.set_params(**change).fit(X)
+
+
+@pytest.mark.parametrize("passing", [False, True])
+def test_a_fit_that_goes_on_computes_where_and_how_it_is_told(passing, diabetes):
+    def go_on(vae):
+        return vae.partial_fit(diabetes) if passing else vae.set_params(warm_start=True).fit(diabetes)
+
+    vae = go_on(small(max_iter=3, precision="float32"))
+    same = go_on(clone(vae)).set_params(max_iter=6)
+    vae.set_params(precision="float64", device="cpu:0", max_iter=6)
+    assert go_on(vae).device_ == torch.device("cpu:0")
+    assert not np.array_equal(vae.score_samples(diabetes), go_on(same).score_samples(diabetes))
+    assert vae.score(diabetes) == pytest.approx(same.score(diabetes), abs=0.2)
 
 
 def test_a_warm_start_goes_on_when_max_iter_rises():
