@@ -8,9 +8,12 @@ from contextlib import contextmanager
 
 import torch
 
+PART = 1 << 15  # numbers from which on torch gives a thread a part of its own
+
 _process = os.getpid()
 _lock = threading.Lock()
-_here = threading.local()  # .outer: the count that the enclosing block of this Python thread set, or None
+# Of this Python thread. outer: the count that the enclosing block set, or None; started: its pool's threads.
+_here = threading.local()
 _n_users = 0  # outermost blocks under way, in all Python threads
 _n_before = 1  # what was set before the first of them
 
@@ -53,11 +56,21 @@ def tiny_as_zero() -> Iterator[None]:
     """Take numbers too small for full precision, below 1.2e-38 in float32, for zero in a block.
 
     Products with them take many times as long on most processors, and a penalty on weights leaves such ones
-    where they have no use. It holds in this thread, and in those that it starts.
+    where they have no use. It holds in this thread, not in those that help it, which start as it is and
+    outlast the block.
     """
+    _start_pool()
     before = sys.float_info.min / 2 == 0
     torch.set_flush_denormal(True)
     try:
         yield
     finally:
         torch.set_flush_denormal(before)
+
+
+def _start_pool() -> None:
+    """Let the threads start that help this one."""
+    n_threads = 1 if os.getpid() != _process else torch.get_num_threads()
+    if n_threads > getattr(_here, "started", 1):
+        torch.empty(n_threads * PART).zero_()
+        _here.started = n_threads

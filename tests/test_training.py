@@ -1,5 +1,7 @@
 """The training loop: batches, schedules, recovery, interruption, early stopping, threads."""
 
+import os
+import subprocess
 import sys
 import warnings
 
@@ -601,6 +603,15 @@ def test_tiny_numbers_are_zero_in_a_block(before):
         assert tiny_is_zero() == before
     finally:
         torch.set_flush_denormal(False)
+
+
+def test_threads_that_start_in_such_a_block_keep_tiny_numbers_afterwards():
+    code = (
+        "import torch; from skvae._threads import tiny_as_zero\n"
+        "with tiny_as_zero(): torch.zeros(1 << 20).add_(1)\n"
+        "assert not (torch.full((1 << 22,), 1e-40) * 1.0 == 0).any()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"OMP_NUM_THREADS": "2"})
 
 
 def test_tiny_numbers_are_zero_in_training_and_use():
