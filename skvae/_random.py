@@ -32,18 +32,20 @@ def make_generator(seed: int, device: Device = "cpu") -> torch.Generator:
 
 @contextmanager
 def global_seed(seed: int) -> Iterator[None]:
-    """Seed torch's global CPU generator for a block, and put its state back afterwards.
+    """Seed torch's global CPU generator for a block of float32, and put all back afterwards.
 
-    Modules initialise their weights from the global generator; there is no other way in.
+    Modules initialise their weights from the global generator, in the default type; there is no other way in.
     """
     generator = torch.default_generator
     with _lock:
-        state = generator.get_state()
+        state, dtype = generator.get_state(), torch.get_default_dtype()
         generator.manual_seed(seed)
+        torch.set_default_dtype(torch.float32)
         try:
             yield
         finally:
             generator.set_state(state)
+            torch.set_default_dtype(dtype)
 
 
 class GlobalStream:

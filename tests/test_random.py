@@ -51,6 +51,18 @@ def test_global_seed_decides_weights():
     assert not torch.equal(first, second)
 
 
+def test_global_seed_decides_weights_whatever_the_default_type():
+    with global_seed(1):
+        first = weights()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with global_seed(1):
+            assert torch.equal(weights(), first)
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 def test_global_seed_restores_after_an_error():
     with pytest.raises(KeyError), global_seed(1):
         _ = {}[weights()]
