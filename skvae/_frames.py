@@ -77,6 +77,8 @@ def _describe_pandas(value: Any, pandas: Any) -> tuple[str, Any] | None:
         return "pandas.PeriodIndex", [value.asi8.tolist(), value.freqstr, value.name]
     if isinstance(value, pandas.Index):
         return "pandas.Index", [value.tolist(), value.dtype, value.name]
+    if isinstance(value, pandas.StringDtype):
+        return "pandas.StringDtype", [value.storage, value.na_value is pandas.NA]
     if isinstance(value, pandas.CategoricalDtype):
         return "pandas.CategoricalDtype", [value.categories, value.ordered]
     if isinstance(value, pandas.SparseDtype):
@@ -103,6 +105,8 @@ def _rebuild_pandas(name: str, parts: Any, pandas: Any) -> Any:
         return pandas.MultiIndex.from_tuples(parts[0], names=parts[1])
     if name in ("CategoricalDtype", "SparseDtype"):
         return getattr(pandas, name)(*parts)
+    if name == "StringDtype":
+        return _string_dtype(parts[0], parts[1], pandas)
     if name == "ArrowDtype":
         return _arrow_dtype(parts, pandas)
     if name == "Interval":
@@ -121,6 +125,18 @@ def _rebuild_pandas(name: str, parts: Any, pandas: Any) -> Any:
     if getattr(dtype, "kind", "O") not in INDEX_KINDS:
         raise ValueError(f"an index of {dtype!r} is not known")
     return pandas.Index(labels, dtype=dtype, name=name, tupleize_cols=False)
+
+
+def _string_dtype(storage: Any, nullable: Any, pandas: Any) -> Any:
+    if storage not in ("python", "pyarrow") or not isinstance(nullable, bool):
+        raise ValueError(f"text held by {storage!r} is not known")
+    if not nullable and int(pandas.__version__.split(".")[0]) < 3:  # which takes objects for it
+        return np.dtype(object)
+    missing = {} if nullable else {"na_value": np.nan}
+    try:
+        return pandas.StringDtype(storage, **missing)
+    except ImportError:  # without pyarrow
+        return pandas.StringDtype("python", **missing)
 
 
 def _arrow_dtype(text: str, pandas: Any) -> Any:

@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.utils import _safe_indexing, check_consistent_length, column_or_1d
 from sklearn.utils.validation import validate_data
 
-from ._compat import check_sample_weight
+from ._compat import check_sample_weight, warn
 from ._holes import spread_columns
 from ._observation import OfTable
 from ._rows import Data, is_mapped, is_streamed
@@ -93,13 +93,32 @@ def read_training(
         X, sample_weight = _safe_indexing(X, rows), weight[rows]
     if labelled:
         refuse_missing(column_or_1d(y))
-    X, y = read(vae, X, y, reset=first, ensure_min_samples=2 if first else 1)
+    given = X
+    X, y = read(vae, given, y, reset=first, ensure_min_samples=2 if first else 1)
+    if not first:
+        warn_of_late(vae, given, X)
     if sample_weight is None:
         return X, y, None
     weight = read_weights(sample_weight, X)
     if not weight.all() and not is_streamed(X):
         X, y, weight = X[weight > 0], None if y is None else y[weight > 0], weight[weight > 0]
     return X, y, weight
+
+
+def warn_of_late(vae: Any, X: Any, rows: Array) -> None:
+    """Warn if columns have values that had none when the model was built, which leaves them out."""
+    if isinstance(vae._container, Table):
+        late = vae._container.find_late(X)
+    else:
+        location = getattr(vae.module_.likelihood, "location", None)  # of a likelihood of numbers
+        empty: Any = [] if location is None or location.ndim > 1 else np.flatnonzero(location.isnan().cpu())
+        names = _name_columns(vae)
+        late = [names[place] for place in empty if not np.isnan(rows[:, place]).all()]
+    if late:
+        warn(
+            f"Columns {late[:5]!r} have values now, but had none when the model was built: it leaves them "
+            "out. Let the first rows hold some, or fit anew."
+        )
 
 
 def refuse_missing(y: Array) -> None:
@@ -155,7 +174,7 @@ def read_given(vae: Any, given: Any) -> Array:
     for name, value in given.items():
         if name not in names:
             raise ValueError(f"Got given={given!r}, but no column {name!r}; expected some of {names[:20]!r}.")
-        if np.ndim(value):
+        if _is_several(value) and not _is_level(vae, names.index(name), value):
             raise ValueError(
                 f"Got {type(value).__name__} of several values for column {name!r}; expected one. For "
                 "several rows pass a DataFrame of the columns that are given."
@@ -167,6 +186,16 @@ def read_given(vae: Any, given: Any) -> Array:
         X[0, place] = number
     vae.likelihood_.check(X)
     return X
+
+
+def _is_several(value: Any) -> bool:
+    return isinstance(value, (list, tuple, set)) or np.ndim(value) > 0
+
+
+def _is_level(vae: Any, place: int, value: Any) -> bool:
+    """Whether a value of several is one of the levels of a column, as tuples may be."""
+    table = vae._container
+    return isinstance(table, Table) and isinstance(value, tuple) and value in table.columns[place].levels
 
 
 def has_classes(vae: Any) -> bool:
@@ -183,7 +212,7 @@ def read_classes(vae: Any, y: Any, n_rows: int, *, may_be_one: bool = False) -> 
         return None
     y = np.full(n_rows, y) if may_be_one and np.ndim(y) == 0 else y
     if not has_classes(vae):
-        raise ValueError(f"Got y={y!r} for a model without classes. Set conditional=True and fit it with y.")
+        raise ValueError("Got y for a model without classes. Set conditional=True and fit it with y.")
     y = column_or_1d(y)
     check_consistent_length(y, np.empty(n_rows))
     places = {label: i for i, label in enumerate(vae.classes_.tolist())}

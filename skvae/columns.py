@@ -45,7 +45,9 @@ def is_table(X: Any) -> Any:
 
 
 def make_plain(X: Any) -> Any:
-    """Return numbers as scikit-learn takes them: no NA among objects, no sparse columns in pandas tables."""
+    """Return numbers as scikit-learn takes them: no NA among objects, no sparse columns, no masks."""
+    if isinstance(X, np.ma.MaskedArray):
+        return np.ma.filled(X.astype(np.result_type(X.dtype, np.float32)), np.nan)
     if isinstance(X, np.ndarray) and X.dtype == object:
         missing = np.array([is_missing(value) for value in X.flat], dtype=bool)
         return np.where(missing.reshape(X.shape), np.nan, X)
@@ -249,10 +251,15 @@ class Table:
     ----------
     library : {"pandas", "polars", None}
     columns : list of Column
+    header : pandas.Index or None
+        Of pandas tables: the names, as they were held.
     """
+
+    header: Any = None
 
     def __init__(self, X: Any, categorical_features: Any = "auto") -> None:
         self.library = library_of(X)
+        self.header = X.columns if self.library == "pandas" else None
         columns = _read(X)
         names = [series.name for series in columns]
         if len(set(names)) < len(names):
@@ -322,8 +329,18 @@ class Table:
         ]
         return np.isnan(matrix) & np.stack(held, 1)
 
+    def find_late(self, X: Any) -> Any:
+        """Return the names of columns with values of which all cells were missing in fit."""
+        pairs = zip(self.columns, _read(X), strict=True)
+        return [column.name for column, series in pairs if column.empty and not series.missing.all()]
+
     def refuse_unknown(self, X: Any, matrix: Any) -> None:
-        """Raise if a cell has a level never seen."""
+        """Raise if a cell has a level never seen, or a value in a column without any in fit."""
+        late = self.find_late(X)
+        if late:
+            raise ValueError(
+                f"Got values in column {late[0]!r}; expected none: all its cells were missing in fit."
+            )
         rows, places = np.nonzero(self.unknown(X, matrix))
         if len(places):
             j, series = places[0], _read(X)[places[0]]
@@ -353,6 +370,8 @@ class Table:
         if module is None:
             return np.column_stack(columns)
         X = module.DataFrame(dict(zip(self.names, columns, strict=True)))
+        if self.header is not None:
+            X.columns = self.header
         if self.library == "pandas" and index is not None:
             X.index = index
         return X

@@ -349,7 +349,14 @@ SAMPLES = [
     *(torch.device("cuda:1"), np.dtype("<f4"), np.dtype(object), nn.Linear),
     *(pd.NA, pd.NaT, pd.CategoricalDtype(["a", "b"], ordered=True), pd.CategoricalDtype()),
     *(pd.Timestamp("2020-01-01", tz="Europe/Berlin"), pd.Timestamp("2020"), pd.Timedelta("1h")),
-    *(pd.StringDtype(), pd.Int8Dtype(), pd.BooleanDtype(), pd.Float64Dtype()),
+    *(
+        pd.StringDtype(),
+        pd.StringDtype("python"),
+        pd.Series(["a"]).dtype,
+        pd.Int8Dtype(),
+        pd.BooleanDtype(),
+        pd.Float64Dtype(),
+    ),
     *(pd.DatetimeTZDtype("ns", "UTC"), pl.Int8(), pl.Enum(["a", "b"]), pl.String(), pl.Boolean()),
     *(pl.Datetime("ms", "UTC"), pl.Duration("us"), pl.Categorical(), pl.Date()),
     *(

@@ -524,6 +524,43 @@ def test_a_value_beyond_the_type_of_its_column(value):
         assert vae.sample_conditional({name: F["a"][0]}).shape == (1, X.shape[1])
 
 
+def test_columns_that_get_values_late_are_named(table):
+    first, later = table.assign(age=np.nan), table.assign(age=table["age"] * 1.0)
+    vae = small(max_iter=1).partial_fit(first)
+    with pytest.warns(UserWarning, match=r"^Columns \['age'\] have values now, but had none when"):
+        vae.partial_fit(later)
+    for given in ({"age": 30.0}, later[["age"]].head(2)):
+        with pytest.raises(ValueError, match="column 'age'; expected none: all its cells were missing"):
+            vae.sample_conditional(given)
+
+
+def test_tuples_are_levels_where_a_column_has_them():
+    levels = [(1, 2), (3, (4, 5))]
+    X = pd.DataFrame({"pair": pd.Categorical.from_codes([0, 1] * 30, pd.Index(levels, tupleize_cols=False))})
+    vae = small(1, max_iter=1).fit(X.assign(x=np.arange(60.0)))
+    assert vae.sample_conditional({"pair": (3, (4, 5))}, 2)["pair"].tolist() == [(3, (4, 5))] * 2
+    for name, value in (("pair", (1, 3)), ("x", (3, (4, 5))), ("x", [1.0])):
+        with pytest.raises(ValueError, match="of several values for column"):
+            vae.sample_conditional({name: value})
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        pd.Index(["s", "x"], dtype=object, name="names"),
+        pd.MultiIndex.from_tuples([("a", "x"), ("a", "y")], names=["u", "v"]),
+        pd.RangeIndex(2),
+    ],
+)
+def test_the_header_of_a_table_stays(header, tmp_path):
+    X = pd.DataFrame({"s": ["a", "b"] * 30, "x": np.arange(60.0)}).set_axis(header, axis=1)
+    vae = small(1, max_iter=1).fit(X)
+    skvae.save(vae, tmp_path / "model.skvae")
+    for model in (vae, skvae.load(tmp_path / "model.skvae")):
+        for new in (model.sample(2), model.inverse_transform(np.zeros((2, 1))), model.impute(X.head(2))):
+            pd.testing.assert_index_equal(new.columns, header, exact=True)
+
+
 def test_moments_of_polars_as_users_write_them():
     moment = datetime(2020, 1, 2, 5, tzinfo=ZoneInfo("Europe/Berlin"))
     X = pl.DataFrame(
