@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
+from types import BuiltinFunctionType
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.multiclass import check_classification_targets
 from torch import nn
+from torch.nn.modules.module import _has_any_global_hook
 
 from ._arrays import Container, are_dependent, choose_rows, has_holes, merge_rows, split_rows, torch_dtype
 from ._compat import EpochCallbacks, callback_state, warn
@@ -20,7 +22,7 @@ from ._defaults import choose_networks, choose_plan, choose_threads
 from ._observation import Independent, ObservationModel, OfTable
 from ._random import GlobalStream, draw_seed, global_seed, make_generator
 from ._reading import read_classes, read_training, read_validation
-from ._rows import AnyRows, Data, load_rows
+from ._rows import AnyRows, Data, is_streamed, load_rows
 from ._threads import threads, tiny_as_zero
 from ._typing import Array, History
 from ._validation import OBJECTIVES, PRIORS, build_network, resolve, resolve_device, resolve_likelihood
@@ -83,17 +85,16 @@ def fit_model(
         else:
             learn_classes(vae, y)
         amount = len(X) if weight is None else weight.sum()
-        X, weight, codes = merge_rows(X, weight, read_classes(vae, y, len(X)))
+        codes = read_classes(vae, y, len(X))
+        if not is_streamed(X):
+            X, weight, codes = merge_rows(X, weight, codes)
         amount = max(amount, len(X))  # weights below 1 make no row less than a row
         data = Data(X, None if weight is None else weight * max(1.0, len(X) / weight.sum()), codes)
         held_out = vae.early_stopping and not passing and validation[0] is None
         with threads(), torch.inference_mode(False), torch.enable_grad(), _no_autocast():
             if continuing:
                 amount += vae._amount if passing else 0
-                move(vae)
-                for part in vae.module_.likelihood.modules():
-                    if isinstance(part, ObservationModel):
-                        part.repeats_constants = False
+                renew(vae)
             else:
                 build_model(vae, data, amount, held_out)
             vae._amount = amount
@@ -149,11 +150,13 @@ def refuse_new_levels(vae: Any, X: Array) -> None:
         )
 
 
-def move(vae: Any) -> None:
-    """Take a model to where `device` says, if that has changed."""
-    device = resolve_device(vae.device)
-    if device != vae.device_:
-        vae.device_, vae.module_ = device, copy.deepcopy(vae.module_).to(device)
+def renew(vae: Any) -> None:
+    """Replace a model by a copy where `device` says, of which no column is constant for good."""
+    vae.device_ = resolve_device(vae.device)
+    vae.module_ = copy.deepcopy(vae.module_).to(vae.device_)
+    for part in vae.module_.likelihood.modules():
+        if isinstance(part, ObservationModel):
+            part.repeats_constants = False
 
 
 def learn_classes(vae: Any, y: Any) -> None:
@@ -288,13 +291,16 @@ def can_replay(vae: Any) -> bool:
     if vae.device_.type != "cpu" or not all(map(_is_known, layers)):
         parts += [vae.encoder, vae.decoder]
     ours = all(part is None or type(part).__module__.startswith("skvae.") for part in parts)
-    waits = vae.conditional or isinstance(vae.objective_, MMD) or any(map(_has_hooks, layers))
+    waits = vae.conditional or isinstance(vae.objective_, MMD)
+    waits = waits or _has_any_global_hook() or any(map(_has_hooks, layers))
     return vae.device_.type in ("cpu", "cuda") and ours and not waits and not vae.compile
 
 
 def _is_known(layer: nn.Module) -> bool:
-    """Tell whether a layer is one of torch's or of this package, as it came."""
-    return type(layer).__module__.startswith(("torch.nn.modules.", "skvae.")) and "forward" not in vars(layer)
+    """Tell whether a layer is one of torch's or of this package, as it came, with functions of torch's."""
+    ours = type(layer).__module__.startswith(("torch.nn.modules.", "skvae."))
+    functions = [value for value in vars(layer).values() if callable(value)]
+    return ours and all(isinstance(f, BuiltinFunctionType) or f.__module__[:6] == "torch." for f in functions)
 
 
 def _has_hooks(layer: nn.Module) -> bool:

@@ -5,11 +5,12 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from torch import nn
+from torch.autograd.function import once_differentiable
 
 from ._adam import Adam
 from ._compat import warn
@@ -214,11 +215,10 @@ def make_optimizer(model: VAE, plan: Plan) -> Adam:
     """Return `Adam` whose prior is on the networks' matrices; frozen weights stay as they are."""
     tables: list[nn.Parameter] = getattr(model.likelihood, "matrices", list)()
     networks = [*model.encoder.parameters(), *model.decoder.parameters(), *tables]
-    networks = [p for p in networks if p.requires_grad]
+    networks = [p for p in dict.fromkeys(networks) if p.requires_grad]  # a weight may be in both
     matrices, vectors = [p for p in networks if p.ndim > 1], [p for p in networks if p.ndim < 2]
-    latent = [p for p in model.prior.parameters() if p.requires_grad]
-    known = {id(p) for p in (*networks, *latent)}
-    rest = [p for p in model.parameters() if p.requires_grad and id(p) not in known]
+    latent = [p for p in model.prior.parameters() if p.requires_grad and p not in {*networks}]
+    rest = [p for p in model.parameters() if p.requires_grad and p not in {*networks, *latent}]
     groups = [
         (matrices, plan.weight_decay, 1.0),
         ([*vectors, *rest], 0.0, 1.0),
@@ -337,7 +337,8 @@ class _Run:
         terms = self.terms(batch, self.noise(n_rows), self.corrupt)
         value = self.objective(terms, beta if self.plan.kl_warmup else self.plan.beta)
         ascent = self.ascent(n_rows) if batch.weight is None else batch.weight / -n_rows
-        gradients = torch.autograd.grad(value, self.optimizer.parameters, ascent, allow_unused=True)
+        loss = _WithGradient.apply(value, ascent)
+        gradients = torch.autograd.grad(loss, self.optimizer.parameters, allow_unused=True)
         uneven = not batch.complete and batch.weight is None  # by holes; a weight is meant to count
         self.optimizer.step(gradients, rate, clip=uneven)
         return _weighted(torch.stack((value, terms.reconstruction, terms.kl)).detach(), batch.weight)
@@ -494,6 +495,22 @@ class _Run:
             self.printed = now
             values = "  ".join(f"{key} {value:.4g}" for key, value in record.items())
             print(f"Epoch {len(self.records)}/{self.end}  {values}")
+
+
+class _WithGradient(torch.autograd.Function):
+    """A number whose gradient by some values is given: torch imports sympy for those given to `grad`."""
+
+    apply: ClassVar[Callable[..., torch.Tensor]]  # torch has not annotated it
+
+    @staticmethod
+    def forward(ctx: Any, values: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(gradient)
+        return torch.zeros((), dtype=values.dtype, device=values.device)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return ctx.saved_tensors[0], None
 
 
 def _weighted(values: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from skvae import VAETransformer, _arrays, _rows
+from skvae import VAETransformer, _rows
 from skvae._random import make_generator
 from skvae._rows import Data, Rows, StreamedRows, load_rows
 from skvae.likelihoods import Gaussian
@@ -77,7 +77,6 @@ def test_chunks_and_some(mapped, small_files):
 
 
 def test_fit_of_a_file(tmp_path, small_files, monkeypatch):
-    monkeypatch.setattr(_arrays, "DISTINCT_ROWS", 1_000)  # fewer are copied
     read, reads = StreamedRows._read, []
     monkeypatch.setattr(StreamedRows, "_read", lambda self, index: reads.append(0) or read(self, index))
     rng = np.random.default_rng(0)

@@ -551,6 +551,77 @@ def test_partial_fit_takes_weights(diabetes):
     np.testing.assert_allclose(by_weight.transform(diabetes), by_repetition.transform(diabetes), rtol=1e-7)
 
 
+@pytest.mark.parametrize(
+    "fails",
+    [
+        lambda vae, X: vae.set_params(objective="iwae", beta=2.0).partial_fit(X),
+        lambda vae, X: vae.set_params(warm_start=True).fit(X, X_val=X[:, 1:]),
+    ],
+)
+def test_a_fit_that_fails_leaves_constant_columns(fails, diabetes):
+    X = diabetes.copy()
+    X[:, 2] = 5.0
+    vae = small().fit(X)
+    before = vae.get_params()
+    with pytest.raises(ValueError, match=r"beta=2|has 9 features"):
+        fails(vae, X)
+    vae.set_params(**before)
+    assert (vae.sample(20, random_state=0)[:, 2] == 5.0).all()
+    assert (vae.inverse_transform(vae.transform(X))[:, 2] == 5.0).all()
+
+
+def test_a_weight_of_both_networks_takes_one_step_at_a_time(diabetes):
+    class Back(nn.Module):
+        def __init__(self, n_in, first):
+            super().__init__()
+            self.inner, self.first = nn.Linear(n_in, 16), first
+
+        def forward(self, z):
+            return self.inner(z).tanh() @ self.first.weight
+
+    class Tied:
+        __call__ = None
+
+        def build_encoder(self, n_in, n_out):
+            self.first, self.last = nn.Linear(n_in, 16), nn.Linear(16, n_out)
+            return nn.Sequential(self.first, nn.Tanh(), self.last)
+
+        def build_decoder(self, n_in, n_out):
+            return Back(n_in, self.first)
+
+    def weights(**params):
+        tied = Tied()
+        params |= {"batch_size": 200, "weight_decay": 0.0, "precision": "float64", "random_state": 0}
+        module = VAETransformer(2, encoder=tied, decoder=tied, **params).partial_fit(diabetes).module_
+        assert module.encoder[0] is module.decoder.first
+        return module.encoder[0].weight.detach(), module.encoder[2].weight.detach()
+
+    before, after = weights(learning_rate=1e-12), weights(learning_rate=0.01)
+    shared, own = ((b - a).abs().median().item() for a, b in zip(before, after, strict=True))
+    assert shared == pytest.approx(own, rel=0.1)
+
+
+def test_columns_that_get_values_late_are_named(diabetes):
+    X = diabetes.copy()
+    X[:100, 3] = np.nan
+    vae = small().partial_fit(X[:100])
+    with pytest.warns(UserWarning, match=r"^Columns \[3\] have values now, but had none when.*fit anew"):
+        vae.partial_fit(X[100:])
+    with pytest.warns(UserWarning, match=r"Columns \['d'\] have values"):
+        small(warm_start=True).fit(frame := pd.DataFrame(X[:100, 2:4], columns=["c", "d"])).fit(
+            frame.fillna(0)
+        )
+
+
+def test_masked_cells_are_missing(diabetes):
+    masked = np.ma.masked_array(diabetes, mask=diabetes > 1)
+    holed = np.where(diabetes > 1, np.nan, diabetes)
+    vae = small(max_iter=2)
+    expected = vae.fit_transform(holed)
+    np.testing.assert_array_equal(vae.fit_transform(masked), expected)
+    assert np.isfinite(vae.fit_transform(np.ma.masked_array(np.arange(40).reshape(20, 2), mask=False))).all()
+
+
 def test_partial_fit_refuses_levels_that_have_no_chance():
     X = np.tile([[0.0, 1.0], [2.0, 0.0], [np.nan, 1.0]], (20, 1))
     vae = small(likelihood="categorical").partial_fit(X)
