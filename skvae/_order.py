@@ -1,5 +1,6 @@
 """Pairs of columns of which one is never above the other, or often equal to it."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -226,11 +227,11 @@ def find_order(
             both = (codes[:, earlier] >= 0) & (codes[:, later] >= 0)
             first, second = codes[both, earlier], codes[both, later]
             apart = X[both, later] - X[both, earlier]
-            cases = _cases(ranges[earlier], ranges[later], apart)
-            seen = np.array([weight[both] @ case[first, second] for case in cases])
+            counts = weight[both]
+            cases = _cases(ranges[earlier], ranges[later], apart, counts)
+            seen = np.array([counts @ case[first, second] for case in cases])
             masses = [
-                np.bincount(code, weight[both], n)
-                for code, n in zip((first, second), cases[0].shape, strict=True)
+                np.bincount(code, counts, n) for code, n in zip((first, second), cases[0].shape, strict=True)
             ]
             expected = np.array([masses[0] @ case @ masses[1] for case in cases]) / (seen.sum() or 1.0)
             less, greater = slice(None, EQUAL), slice(EQUAL + 1, None)
@@ -244,8 +245,9 @@ def find_order(
                 log_ratio = np.log((seen + UNSEEN) / (expected + UNSEEN))
                 room = ((0, 1), (0, sizes[later] - len(columns[later].mass)))
                 padded = [np.pad(case, room) for case in cases]
-                near = np.sort(apart[cases[EQUAL][first, second] & (weight[both] > 0)])
-                near = near[:: max(1, -(-len(near) // DIFFERENCES))]
+                equal = cases[EQUAL][first, second]
+                n = min(DIFFERENCES, math.ceil(counts[equal].sum()))
+                near = _quantiles(apart[equal], counts[equal], (np.arange(n) + 0.5) / max(1, n))
                 comparison = Comparison(earlier, later, padded, log_ratio, rules[0], rules[1], near)
                 told.append((float(seen @ log_ratio), comparison))
         found += sorted(told, key=lambda pair: -pair[0])[:PARTNERS]
@@ -255,18 +257,31 @@ def find_order(
     return order
 
 
-def _cases(earlier: tuple[Array, Array], later: tuple[Array, Array], apart: Array) -> list[Array]:
+def _cases(
+    earlier: tuple[Array, Array], later: tuple[Array, Array], apart: Array, weight: Array
+) -> list[Array]:
     """Return whether codes of a later column are far less, less, equal, greater or far greater.
 
-    Far is what one in a hundred rows is, of those that are less, or greater, by so much or more.
+    Far are the greatest differences of either sign that one in a hundred of its rows has, or more do.
     """
     low, high = (part[:, None] for part in earlier)
     least, most = later
-    below, above = (side[side > 0] for side in (-apart, apart))
-    reach = [np.quantile(side, NEAR) if len(side) else 0.0 for side in (below, above)]
+    reach = [
+        _quantiles(side[side > 0], weight[side > 0], np.array([NEAR])).sum()  # 0 without any
+        for side in (-apart, apart)
+    ]
     less, greater = most < low, least > high
-    far_less, far_greater = most < low - reach[0], least > high + reach[1]
+    far_less, far_greater = less & (most <= low - reach[0]), greater & (least >= high + reach[1])
     return [far_less, less & ~far_less, ~(less | greater), greater & ~far_greater, far_greater]
+
+
+def _quantiles(values: Array, weight: Array, shares: Array) -> Array:
+    """Return the values up to which these shares of all weight are; nothing if there is none."""
+    order = np.argsort(values, kind="stable")
+    reached = np.cumsum(weight[order])
+    if not len(values) or not reached[-1]:
+        return values[:0]
+    return values[order][np.searchsorted(reached, shares * reached[-1]).clip(max=len(values) - 1)]
 
 
 def _ranges(cells: Cells) -> tuple[Array, Array]:

@@ -20,14 +20,15 @@ from skvae.likelihoods import Mixed
 NAN = float("nan")
 
 
-def order_of(X, weight=None, n_bins=30):
-    """Return what is found in rows of values, NaN where missing."""
+def order_of(X, weight=None, n_bins=30, counts=1):
+    """Return what is found in rows of values, NaN where missing, each of them so many times."""
     columns = [cut(x, None, n_bins) for x in X.T]
     codes = np.full(X.shape, -1)
     for j, (cells, x) in enumerate(zip(columns, X.T, strict=True)):
         seen = ~np.isnan(x)
         codes[seen, j] = cells.near[Lookup(cells).find(torch.tensor(x[seen])).long().numpy()]
     sizes = [len(cells.mass) + 1 for cells in columns]
+    X, codes = (np.repeat(rows, counts, axis=0) for rows in (X, codes))
     return find_order(columns, sizes, X, codes, np.ones(len(X)) if weight is None else weight)
 
 
@@ -118,6 +119,20 @@ def test_missing_cells_and_weights_count():
     X[wrong, 0] += 1
     assert not order_of(X)["1"][0].never_less  # only equal oftener than by chance
     assert order_of(X, np.where(wrong, 1e-9, 1.0))["1"][0].never_less
+
+
+@pytest.mark.parametrize("unit", [1, 20])  # of differences all are kept, or some
+def test_weights_are_repetitions(unit):
+    rng = np.random.default_rng(0)
+    came, left = stays(400)
+    X = np.column_stack((came, left + rng.exponential(size=400) * (rng.random(400) < 0.1)))
+    counts = unit * rng.integers(0, 4, 400)
+    pairs = [order_of(X, weight=counts.astype(float)), order_of(X, counts=counts)]
+    (weighted,), (repeated,) = ([*order["1"]] for order in pairs)
+    np.testing.assert_array_equal(weighted.differences, repeated.differences)
+    assert len(weighted.differences) > 100
+    for (name, one), (_, other) in zip(weighted.named_buffers(), repeated.named_buffers(), strict=True):
+        torch.testing.assert_close(one, other, msg=name)
 
 
 def test_a_column_is_compared_with_three_at_most():
