@@ -14,7 +14,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.multiclass import check_classification_targets
 from torch import nn
-from torch.nn.modules.module import _has_any_global_hook
+from torch.nn.modules import module as torch_module
 
 from ._arrays import Container, are_dependent, choose_rows, has_holes, merge_rows, split_rows, torch_dtype
 from ._compat import EpochCallbacks, callback_state, warn
@@ -32,6 +32,7 @@ from .objectives import MMD
 from .priors import ByClass, PriorModel, by_class
 from .training import Plan, extend_history, make_optimizer, to_history, train
 
+HOOKS = "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"  # of layers
 STRUCTURE = (  # what a fit that goes on cannot change
     "n_components",
     "hidden_layer_sizes",
@@ -291,8 +292,7 @@ def can_replay(vae: Any) -> bool:
     if vae.device_.type != "cpu" or not all(map(_is_known, layers)):
         parts += [vae.encoder, vae.decoder]
     ours = all(part is None or type(part).__module__.startswith("skvae.") for part in parts)
-    waits = vae.conditional or isinstance(vae.objective_, MMD)
-    waits = waits or _has_any_global_hook() or any(map(_has_hooks, layers))
+    waits = vae.conditional or isinstance(vae.objective_, MMD) or any(map(_has_hooks, layers))
     return vae.device_.type in ("cpu", "cuda") and ours and not waits and not vae.compile
 
 
@@ -304,8 +304,7 @@ def _is_known(layer: nn.Module) -> bool:
 
 
 def _has_hooks(layer: nn.Module) -> bool:
-    kinds = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks)
-    return any(kinds)
+    return any(getattr(layer, kind) or getattr(torch_module, "_global" + kind) for kind in HOOKS)
 
 
 def on_device(
