@@ -46,6 +46,8 @@ def is_table(X: Any) -> Any:
 
 def make_plain(X: Any) -> Any:
     """Return numbers as scikit-learn takes them: no NA among objects, no sparse columns, no masks."""
+    if hasattr(X, "collect_schema"):
+        raise TypeError("Got a LazyFrame as X; expected its rows. Call collect().")
     if isinstance(X, np.ma.MaskedArray):
         return np.ma.filled(X.astype(np.result_type(X.dtype, np.float32)), np.nan)
     if isinstance(X, np.ndarray) and X.dtype == object:
@@ -74,8 +76,6 @@ def refuse_large(X: Any) -> None:
 
 def refuse_text(X: Any, error: Any) -> None:
     """Raise if X, which was refused for `error`, has text outside of a DataFrame."""
-    if hasattr(X, "collect"):
-        raise TypeError("Got a LazyFrame as X; expected its rows. Call collect().") from error
     if not is_frame(X) and "could not convert string to float" in str(error):
         raise ValueError(
             f"{error}. Outside of a pandas or polars DataFrame X must be numbers; pass one, where columns "
