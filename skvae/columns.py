@@ -46,7 +46,7 @@ def is_table(X: Any) -> Any:
 
 def make_plain(X: Any) -> Any:
     """Return numbers as scikit-learn takes them: no NA among objects, no sparse columns, no masks."""
-    if hasattr(X, "collect_schema"):
+    if hasattr(X, "collect"):
         raise TypeError("Got a LazyFrame as X; expected its rows. Call collect().")
     if isinstance(X, np.ma.MaskedArray):
         return np.ma.filled(X.astype(np.result_type(X.dtype, np.float32)), np.nan)
