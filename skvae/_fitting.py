@@ -299,8 +299,8 @@ def can_replay(vae: Any) -> bool:
 def _is_known(layer: nn.Module) -> bool:
     """Tell whether a layer is one of torch's or of this package, as it came, with functions of torch's."""
     ours = type(layer).__module__.startswith(("torch.nn.modules.", "skvae."))
-    functions = [value for value in vars(layer).values() if callable(value)]
-    return ours and all(isinstance(f, BuiltinFunctionType) or f.__module__[:6] == "torch." for f in functions)
+    functions = [f for f in vars(layer).values() if callable(f) and not isinstance(f, BuiltinFunctionType)]
+    return ours and all(str(getattr(f, "__module__", "")).startswith("torch.") for f in functions)
 
 
 def _has_hooks(layer: nn.Module) -> bool:

@@ -400,9 +400,8 @@ def _has_zone(column: Any, value: Any) -> bool:
 def _read(X: Any) -> Any:
     """Return the columns of a table."""
     if not is_frame(X):
-        X = check_array(
-            X, dtype=[np.float64, np.float32], ensure_all_finite="allow-nan", ensure_min_samples=0
-        )
+        wish = {"dtype": [np.float64, np.float32], "ensure_all_finite": "allow-nan", "ensure_min_samples": 0}
+        X = check_array(make_plain(X), **wish)
         return [read_series(column, i) for i, column in enumerate(X.T)]
     if not X.shape[1]:
         raise ValueError(f"Got X with 0 feature(s) (shape={X.shape}) while a minimum of 1 is required.")

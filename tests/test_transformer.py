@@ -613,6 +613,13 @@ def test_columns_that_get_values_late_are_named(diabetes):
         )
 
 
+def test_arrays_of_objects_go_on_as_tables(diabetes):
+    X = np.where(diabetes > 1, pd.NA, diabetes.astype(object))
+    vae = small(max_iter=2, likelihood="mixed").partial_fit(X[:100]).partial_fit(X[100:])
+    assert np.isfinite(vae.score_samples(X)).all()
+    assert vae.sample_conditional(X[:3], random_state=0).shape == (3, X.shape[1])
+
+
 def test_masked_cells_are_missing(diabetes):
     masked = np.ma.masked_array(diabetes, mask=diabetes > 1)
     holed = np.where(diabetes > 1, np.nan, diabetes)
