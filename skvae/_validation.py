@@ -95,11 +95,11 @@ def resolve_device(value: Device) -> torch.device:
     if not isinstance(value, str) or value != "auto":
         try:
             device = torch.device(value)
-            torch.zeros(1, device=device).cpu()
-        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            torch.zeros(1, dtype=torch.float64, device=device).cpu()
+        except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
             raise ValueError(
-                f"Got device={value!r}; expected 'auto' or a device that torch can compute on here, "
-                "such as 'cpu'."
+                f"Got device={value!r}; expected 'auto' or a device that torch can compute on here, and in "
+                "float64, such as 'cpu'. Apple's GPUs ('mps') have no float64."
             ) from error
         return device
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

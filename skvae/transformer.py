@@ -118,7 +118,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         raise it to train on; for new rows see `partial_fit`. What the model is built of cannot
         change, `device` and `precision` can.
     device : str or torch.device, default="auto"
-        Where to compute; "auto" takes CUDA where there is one.
+        Where to compute, in float64 as well, which Apple's GPUs ("mps") have not; "auto" takes CUDA
+        where there is one.
     precision : {"auto", "float32", "float64", "bfloat16"}, default="auto"
         Type that training computes in; "auto" is float64 if all rows of an array make one batch, else
         float32, on a GPU with products in TensorFloat-32 unless torch has been told otherwise.

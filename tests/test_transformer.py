@@ -22,6 +22,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import scale
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from skvae import VAETransformer
 from skvae.likelihoods import Bernoulli, Gaussian
@@ -1018,6 +1019,20 @@ def test_bad_counts(tiny, n):
 def test_bad_parameters(params, match):
     with pytest.raises((TypeError, ValueError), match=match):
         small(**({"max_iter": 2} | params)).fit(X)
+
+
+class WithoutDoubles(TorchFunctionMode):
+    """A device as Apple's: torch can compute on it, but not in float64."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if (kwargs or {}).get("dtype") is torch.float64:
+            raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
+        return func(*args, **(kwargs or {}))
+
+
+def test_device_without_float64():
+    with WithoutDoubles(), pytest.raises(ValueError, match="in float64, such as 'cpu'"):
+        small(device="cpu").fit(np.eye(4))
 
 
 @pytest.mark.parametrize(
