@@ -5,6 +5,7 @@ New rows for a small class
 ``VAEOverSampler`` draws them from the density that it learned of the class, with imbalanced-learn's
 ``fit_resample``. ``RandomOverSampler`` repeats rows, ``SMOTE`` draws lines between neighbours. Two columns
 are good to look at, and SMOTE's home ground: a density learned from 40 rows is wider than the truth.
+Both raise the balanced accuracy far more than repetitions do, and cost calibration: see the Brier score.
 
 Run ``python examples/plot_oversampling.py``; the picture is saved to ``examples/figures``. It needs
 ``pip install 'skvae[imblearn,plot]'``.

@@ -46,9 +46,14 @@ MAX_LOG_RATE = 30.0  # e^30 is 1e13 counts; float32 overflows at e^88
 class Columnwise(Likelihood):
     """Specification of p(x given z) for columns of one kind that are independent given z.
 
-    To add one: derive from this class and give it a `name` and the methods below. In their signatures x
-    has shape (..., n_features), `params` (..., n_params, n_features) and `constants` (n_constants,
-    n_features); x is standardised if `standardized` is true, and never NaN.
+    To add one: derive from this class and give it a `name`, `check` and `build` of `Likelihood`, and the
+    methods below. In their signatures x has shape (..., n_features), `params` (..., n_params,
+    n_features) and `constants` (n_constants, n_features); x is standardised if `standardized` is true,
+    and never NaN.
+
+    One of levels has a method ``mode(params, constants, weight)`` as well: the likeliest value over S
+    draws of z by weights of shape (S, n_rows), of shape (n_rows, n_features), which `impute` fills in.
+    Without it that is the mean.
 
     Attributes
     ----------

@@ -176,6 +176,8 @@ def load(path: str | os.PathLike[str], trusted: Sequence[Any] = ()) -> Any:
         made by `save`.
     OSError
         If it cannot be read.
+    TypeError
+        If `trusted` is no sequence of classes and functions.
     ImportError
         If safetensors is not installed, or a library that the estimator's tables came from.
 

@@ -61,6 +61,11 @@ def privacy_report(
         - "nearer_train_se": its standard deviation if it were chance alone which of the real rows
           were trained on.
 
+    Raises
+    ------
+    ValueError
+        If one of the three has no rows, other columns than `train`, or two columns of one name.
+
     References
     ----------
     Gower (1971), A general coefficient of similarity and some of its properties, doi:10.2307/2528823.

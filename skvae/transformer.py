@@ -91,13 +91,13 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
     kl_warmup : float, default=0.3
         Fraction of all steps over which that weight rises from 0 to `beta`.
     max_iter : int or "auto", default="auto"
-        Epochs at most. "auto": 500 if all rows make one batch, else what gives some 2,000 steps, more
-        from 1,500 rows on, and under "mixed" 600 to some thousands; `n_iter_` tells.
+        Epochs at most. "auto": 500 if all rows make one batch, else what gives 1,500 to 2,000 steps,
+        more from 1,500 rows on, and under "mixed" 600 to some thousands; `n_iter_` tells.
     batch_size : int or "auto", default="auto"
         Rows per step, about, as the batches of an epoch are equally large. "auto": all rows if up to
         256 are distinct, else 128; 512 under "mixed" from more than 10,000 rows.
     learning_rate : float or "auto", default="auto"
-        Peak rate of the one-cycle schedule. "auto": 0.006; under "mixed" 0.003 from batches
+        Peak rate of Adam's one-cycle schedule. "auto": 0.006; under "mixed" 0.003 from batches
         of 512 rows on, 0.015 if all rows make one.
     weight_decay : float or "auto", default="auto"
         Precision of a Gaussian prior on the networks' matrices, per row: half of it times their
@@ -265,8 +265,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         ----------
         X : array-like or DataFrame of shape (n_samples, n_features)
             Numbers, NaN where a cell is missing; a DataFrame may hold text, categories, booleans,
-            datetimes and timedeltas as well. A `numpy.memmap` of float32 or float64 that takes
-            more than 1 GB as float32 stays in its file.
+            datetimes and timedeltas as well. Images are flattened to rows of pixels. A `numpy.memmap`
+            of float32 or float64 that takes more than 1 GB as float32 stays in its file.
         y : array-like of shape (n_samples,), default=None
             Classes, if `conditional`; ignored otherwise.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -281,6 +281,17 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         Returns
         -------
         self : VAETransformer
+
+        Raises
+        ------
+        ValueError
+            If X, y or a parameter is not what it may be, parameters do not go together, or the loss
+            is no longer finite. A fit that fails leaves the estimator as it was.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If the loss was still falling fast, or no component is in use.
         """
         continuing = self.warm_start and hasattr(self, "module_")
         fit_model(self, X, y, sample_weight, (X_val, y_val), continuing=continuing)
