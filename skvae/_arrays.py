@@ -218,6 +218,11 @@ class Container:
         wish = "a finite number" if dtype is None else f"a finite number that {dtype} holds"
         return read_number(value, dtype, f"Got {value!r} for column {name!r}; expected {wish}.")
 
+    @staticmethod
+    def put_given(X: Table, given: Any) -> Table:
+        """Return a table with what a dict gives, which it has already: numbers."""
+        return X
+
     def settle(self, values: Array) -> Array:
         """Return drawn rows as ones that the types of the columns have room for."""
         if not self.whole:
@@ -245,7 +250,7 @@ class Container:
 
         table = polars.DataFrame(values, schema=self.columns, orient="row")
         types = self._whole_of(values) if whole else {}
-        return table.with_columns(polars.col(c).fill_nan(None).cast(t) for c, t in types.items())
+        return table.with_columns(table[name].fill_nan(None).cast(dtype) for name, dtype in types.items())
 
     def _whole_of(self, values: Array) -> dict[Any, Any]:
         """Return the types of the columns of whole numbers that can hold their values."""

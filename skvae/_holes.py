@@ -86,7 +86,8 @@ def spread_columns(X: Table, names: list[Any]) -> Table:
     if library_of(X) == "pandas":
         return X.reindex(columns=names)
     polars = import_module("polars")
-    return X.select(polars.col(name) if name in X.columns else polars.lit(None).alias(name) for name in names)
+    empty = polars.repeat(None, len(X), eager=True)
+    return polars.DataFrame([X[name] if name in X.columns else empty.alias(name) for name in names])
 
 
 def put(X: Table, holes: Array, values: list[Any]) -> Table:

@@ -149,9 +149,9 @@ def read_validation(vae: Any, X: Any, y: Any) -> Data | None:
 
 
 def complete_given(vae: Any, given: Any) -> Any:
-    """Return a DataFrame of some columns as one of all, the others without a value; all else as it is."""
+    """Return a DataFrame of columns in any order as one of all, the others empty; all else as it is."""
     names, some = _name_columns(vae), set(given.columns) if is_frame(given) else set()
-    if not some or not some < set(names) or len(some) < given.shape[1]:
+    if not some or not some <= set(names) or len(some) < given.shape[1]:
         return given
     return spread_columns(given, names)
 
@@ -163,6 +163,11 @@ def _name_columns(vae: Any) -> list[Any]:
 
 def read_given(vae: Any, given: Any) -> Array:
     """Return what `sample_conditional` is given as a matrix, NaN where it is not."""
+    if hasattr(given, "to_frame"):
+        raise TypeError(
+            "Got a Series as given; expected a dict of values by column, or rows. Pass dict(given), or a "
+            "DataFrame of one row."
+        )
     if not isinstance(given, dict):
         X, _ = read(vae, given)
         if isinstance(vae._container, Table):

@@ -3,7 +3,7 @@
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Hashable
-from datetime import datetime, time
+from datetime import date, datetime, time
 from importlib import import_module
 from numbers import Integral, Real
 from typing import Any
@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from ._typing import Array
+from ._values import family
 
 TIMES = {"datetime", "datetime with time zone", "duration", "time of day"}
-LEVEL_TYPES = (str, bytes, bool, np.bool_)  # of the values of an object column of levels
 NO_TIME = np.iinfo(np.int64).min
 DAY = 86400
 CALENDAR = -62_135_596_800, 253_402_300_799  # seconds to its first and last moment, of years 1 and 9999
@@ -105,7 +105,7 @@ class Series(ABC):
     def _refusal(self) -> ValueError:
         return ValueError(
             f"Got column {self.name!r} of X with dtype {self.data.dtype}; {WISH}. Convert it, to numbers, "
-            "dates or text, whichever says best what it holds, or drop it."
+            "dates, text or categories, whichever says best what it holds, or drop it."
         )
 
 
@@ -189,11 +189,10 @@ class PandasSeries(Series):
 
     def _object_kind(self) -> str:
         found = self._types()
-        if len({bool if kind is np.bool_ else kind for kind in found}) < 2 and all(
-            issubclass(kind, LEVEL_TYPES) for kind in found
-        ):
+        families = {family(kind) for kind in found}
+        if len(families) < 2 and families <= {str, bytes, bool}:
             return "level"
-        if all(issubclass(kind, Real) and not issubclass(kind, LEVEL_TYPES) for kind in found):
+        if families == {Real}:
             return "number"
         names = ", ".join(sorted(kind.__name__ for kind in found))
         raise ValueError(
@@ -326,7 +325,8 @@ def make_pandas(dtype: Any, cells: Array, missing: Array, hole: Any) -> Any:
     pandas = import_module("pandas")
     if isinstance(dtype, pandas.SparseDtype):
         dense = make_pandas(dtype.subtype, cells, missing, hole)
-        return dense.astype(pandas.SparseDtype(dense.dtype) if missing.any() else dtype)
+        narrow = missing.any() and dtype.subtype.kind != "f"
+        return dense.astype(pandas.SparseDtype(dense.dtype) if narrow else dtype)
     if isinstance(dtype, np.dtype) and dtype.kind in "iuf" and cells.dtype != object:
         cells = np.where(missing, np.nan, cells) if missing.any() else cells
         return pandas.Series(cells, dtype=float if missing.any() and dtype.kind != "f" else dtype)
@@ -382,22 +382,39 @@ def _read_polars_time(polars: Any, dtype: Any, text: str) -> Any:
     series = polars.Series([text])
     if dtype in (polars.Date, polars.Time):
         return series.str.to_date() if dtype == polars.Date else series.str.to_time()
+    if dtype == polars.Duration:
+        raise ValueError("no text tells a duration")
     moment = series.str.to_datetime(time_unit=dtype.time_unit)
     return moment.dt.replace_time_zone(dtype.time_zone) if dtype.time_zone else moment
 
 
 def make_series(library: Any, dtype: Any, value: Any) -> Any:
-    """Return a column of one value as users write it; raise TypeError or ValueError if it is no such."""
+    """Return a column of one moment or duration as users write it.
+
+    Raises
+    ------
+    TypeError or ValueError
+        If it is none of the type, or finer than its unit.
+    """
     module = module_of(library)
     if library == "pandas":
-        return module.Series([value]).astype(dtype)
-    if isinstance(value, (np.datetime64, np.timedelta64)):
-        value = value.astype(f"{value.dtype.kind}8[us]").item()
-    if dtype == module.Date and isinstance(value, datetime) and value.time() != time():
-        raise ValueError("a day has no hours")
-    try:
-        if isinstance(value, str) and dtype.is_temporal():
-            return _read_polars_time(module, dtype, value)
-        return module.Series([value]).cast(dtype)
-    except module.exceptions.PolarsError as error:
-        raise ValueError(*error.args) from error
+        series = module.Series([value]).astype(dtype)
+    else:
+        if isinstance(value, (np.datetime64, np.timedelta64)):
+            value = value.astype(f"{value.dtype.kind}8[us]").item()
+        if isinstance(value, time) and dtype != module.Time:
+            raise ValueError("a time of day is no duration")
+        try:
+            if isinstance(value, str):
+                return _read_polars_time(module, dtype, value)
+            series = module.Series([value]).cast(dtype)
+        except module.exceptions.PolarsError as error:
+            raise ValueError(*error.args) from error
+    if not isinstance(value, str) and _moment(series.to_list()[0]) != _moment(value):
+        raise ValueError("it is finer than the unit of the column")
+    return series
+
+
+def _moment(value: Any) -> Any:
+    """Return a moment or duration as what others are compared with: a date as its midnight."""
+    return datetime.combine(value, time()) if type(value) is date else value

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ._series import DAY, read_series
 from ._typing import Array, Table
 
 N_BINS = 30
@@ -89,15 +90,10 @@ def is_time(dtype: Any) -> bool:
 
 
 def _read_days(column: Any) -> Array:
-    if str(column.dtype) == "Time":  # of a day, in polars
-        return column.to_physical().cast(float).to_numpy() / 86_400e9
-    if hasattr(column.dtype, "is_temporal"):
-        ticks = column.to_numpy()
-    else:
-        unit = f"{column.dtype.kind}8[us]"
-        ticks = column.to_numpy(dtype=unit) if hasattr(column, "to_numpy") else column
-    ticks = ticks.astype(f"{ticks.dtype.kind}8[us]")
-    return np.where(np.isnat(ticks), np.nan, ticks.astype(np.int64) / 86_400e6)
+    if not isinstance(column, np.ndarray):
+        return read_series(column, None).seconds() / DAY
+    ticks = column.astype(f"{column.dtype.kind}8[us]")
+    return np.where(np.isnat(ticks), np.nan, ticks.astype(np.int64) / (DAY * 1e6))
 
 
 def as_levels(values: Iterable[Any]) -> Array:

@@ -1,6 +1,7 @@
 """Single values that users give, and the types that whole numbers have in NumPy, pandas and polars."""
 
 import re
+from datetime import date, datetime, timedelta
 from numbers import Integral, Real
 from typing import Any
 
@@ -26,7 +27,10 @@ def family(kind: type) -> Any:
     """Return what values of a type may be compared with: text with text, numbers with numbers."""
     if issubclass(kind, (bool, np.bool_)):
         return bool
-    return next((base for base in (str, bytes, Real) if issubclass(kind, base)), kind)
+    if issubclass(kind, np.timedelta64):  # which looks like a number
+        return kind
+    bases = (str, bytes, Real, datetime, timedelta, date)  # a moment is a date to Python
+    return next((base for base in bases if issubclass(kind, base)), kind)
 
 
 def is_real(value: Any) -> bool:

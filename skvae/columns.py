@@ -50,6 +50,11 @@ def make_plain(X: Any) -> Any:
         raise TypeError("Got a LazyFrame as X; expected its rows. Call collect().")
     if isinstance(X, np.ma.MaskedArray):
         return np.ma.filled(X.astype(np.result_type(X.dtype, np.float32)), np.nan)
+    if isinstance(X, np.ndarray) and X.dtype.kind in "mM":
+        raise ValueError(
+            f"Got an array of dtype {X.dtype} as X; expected numbers. Pass a pandas or polars DataFrame, "
+            "whose columns may hold moments and durations."
+        )
     if isinstance(X, np.ndarray) and X.dtype == object:
         missing = np.array([is_missing(value) for value in X.flat], dtype=bool)
         return np.where(missing.reshape(X.shape), np.nan, X)
@@ -303,6 +308,7 @@ class Table:
         if is_missing(value):
             return np.nan
         if column.kind == "level":
+            value = as_held(value, column.dtype) if is_real(value) else value
             if value not in column.levels:
                 raise ValueError(problem + f"a level seen in fit, one of {list(column.levels[:SHOWN])!r}.")
             return float(column.levels.index(value))
@@ -312,14 +318,31 @@ class Table:
             if np.isinf(as_held(number, column.dtype)):
                 raise ValueError(problem)
             return number
-        problem += f"{column.dtype}."
+        return float(column.encode(read_series(self._hold(column, value), column.name))[0])
+
+    def _hold(self, column: Column, value: Any) -> Any:
+        """Return a moment or duration as a column of one cell, or raise if it is none of that type."""
+        problem = f"Got {value!r} for column {column.name!r}; expected {column.dtype}."
         if is_real(value) or isinstance(value, np.bool_) or not _has_zone(column, value):
             raise ValueError(problem)
         try:
-            series = make_series(self.library, column.dtype, value)
+            return make_series(self.library, column.dtype, value)
         except (TypeError, ValueError) as error:
             raise ValueError(problem) from error
-        return float(column.encode(read_series(series, column.name))[0])
+
+    def put_given(self, X: Any, given: Any) -> Any:
+        """Return a table with the moments and durations of a dict in all rows, which floats may round."""
+        for name, value in given.items():
+            place = self.names.index(name)
+            column = self.columns[place]
+            if column.kind not in TIMES or is_missing(value):
+                continue
+            held = self._hold(column, value)
+            if self.library == "pandas":
+                X.isetitem(place, held.repeat(len(X)).set_axis(X.index))
+            else:
+                X = X.with_columns(held.new_from_index(0, len(X)).alias(name))
+        return X
 
     def unknown(self, X: Any, matrix: Any) -> Any:
         """Return whether a cell of X has a value that its row in the matrix lacks: a level never seen."""

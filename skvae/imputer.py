@@ -5,6 +5,7 @@ from numbers import Integral
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
+from sklearn import get_config
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.frozen import FrozenEstimator
@@ -26,7 +27,7 @@ from ._fitting import all_or_nothing
 from ._holes import append_flags, dig, find_holes, put, split_columns, take_columns
 from ._random import draw_seed
 from ._reading import FLOATS
-from ._series import read_series
+from ._series import library_of, read_series
 from ._typing import Array, RandomState, Rows, Table
 from ._validation import refuse_classes, resolve_estimator
 from ._values import is_missing
@@ -233,10 +234,11 @@ class VAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
             )
         values = [values[place] for place in places]
         result = put(take_columns(X, places), filled[:, places], values)
-        if self.indicator_ is None:
-            return result
-        names = self.get_feature_names_out()[len(places) :]
-        return append_flags(result, holes[:, self.indicator_.features_], names)
+        if self.indicator_ is not None:
+            names = self.get_feature_names_out()[len(places) :]
+            result = append_flags(result, holes[:, self.indicator_.features_], names)
+        wish = getattr(self, "_sklearn_output_config", {}).get("transform", get_config()["transform_output"])
+        return result.to_pandas() if (wish, library_of(result)) == ("pandas", "polars") else result
 
     def _names(self, mask: Array) -> list[Any]:
         names: Array = getattr(self, "feature_names_in_", np.arange(self.n_features_in_))

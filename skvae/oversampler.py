@@ -1,5 +1,6 @@
 """VAEOverSampler: new rows of the small classes, in imbalanced-learn's manner."""
 
+import sys
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -231,10 +232,36 @@ def append_rows(X: Any, new: Any) -> Any:
     if container.kind == "pandas":
         import pandas
 
-        return pandas.concat((X, new.astype(X.dtypes)), ignore_index=True)
+        for place, dtype in enumerate(X.dtypes):
+            new.isetitem(place, cast(new.iloc[:, place], dtype))
+        return pandas.concat((X, new), ignore_index=True)
     import polars
 
-    return polars.concat((X, new.cast(X.schema)))
+    return polars.concat((X, new.with_columns(cast(new[name], dtype) for name, dtype in X.schema.items())))
+
+
+def cast(column: Any, dtype: Any) -> Any:
+    """Return a column of new rows in the type that it has in X, which may lack holes or levels."""
+    problem = (
+        f"Got column {column.name!r} of X with dtype {dtype}, which has no room for all that the estimator "
+        "draws. Let it have the type and the levels that the estimator was fitted with."
+    )
+    categories = getattr(dtype, "categories", None)
+    if hasattr(column, "iloc") and categories is not None:  # which pandas would make holes of
+        if not (column.isna() | column.isin(categories)).all():
+            raise ValueError(problem)
+        return column.astype(dtype)
+    errors = (TypeError, ValueError, *polars_errors())
+    try:
+        return column.astype(dtype) if hasattr(column, "iloc") else column.cast(dtype)
+    except errors as error:
+        raise ValueError(problem) from error
+
+
+def polars_errors() -> tuple[type[Exception], ...]:
+    """Return what polars raises where a type has no room for a value; nothing if it is not in use."""
+    polars = sys.modules.get("polars")
+    return () if polars is None else (polars.exceptions.PolarsError,)
 
 
 def settle_truth(X: Any, new: Any) -> Any:

@@ -491,7 +491,9 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         known = np.repeat(X, n_samples, axis=0)
         index = np.repeat(given.index, n_samples) if hasattr(given, "iloc") else None
         drawn = self._container.wrap(np.where(np.isnan(known), drawn, known), index, whole=True)
-        return drawn if isinstance(given, dict) else keep(repeat(given, n_samples), drawn)
+        if not isinstance(given, dict):
+            return keep(repeat(given, n_samples), drawn)
+        return self._container.put_given(drawn, given)
 
     def impute(
         self, X: Rows, *, draw: bool = False, n_draws: int = 500, random_state: RandomState = None

@@ -135,6 +135,7 @@ PANDAS_REFUSED = {
     "decimal": pd.Series([Decimal(i) / 10 for i in range(N)], dtype=object),
     "decimal_arrow": pd.Series([Decimal(i) / 10 for i in range(N)], dtype=arrow(pa.decimal128(10, 2))),
     "date": pd.Series(DATES, dtype=object),
+    "timedelta_numpy": pd.Series([np.timedelta64(1, "D"), np.timedelta64(24, "h")] * 30, dtype=object),
     "list": pd.Series([[1, 2]] * N, dtype=object),
     "dict": pd.Series([{"a": 1}] * N, dtype=object),
     "str_int": pd.Series(["a", 1] * 30, dtype=object),
@@ -606,6 +607,19 @@ def test_single_durations_of_numpy():
     assert table.encode_value(0, np.timedelta64(5, "h")) == table.encode_value(0, pd.Timedelta(hours=5))
     with pytest.raises(ValueError, match="expected a finite number that int64 holds"):
         Table(frame(PANDAS["int64"])).encode_value(0, np.timedelta64(5, "h"))
+
+
+def test_text_of_numpy_and_of_python_in_one_column():
+    values = ["a", np.str_("b"), np.str_("a"), "c"] * 10
+    column = pd.Series(values, dtype=object)
+    assert Table(frame(column)).columns[0].levels == ("a", "b", "c")
+
+
+def test_sparse_numbers_keep_their_type_with_and_without_holes():
+    column = pd.Series(pd.arrays.SparseArray([0.0, 1.0, np.nan] * 10, fill_value=0.0))
+    table = Table(frame(column))
+    for values in ([[0.0], [np.nan]], [[0.0], [1.0]]):
+        assert table.wrap(np.array(values))["a"].dtype == column.dtype
 
 
 def test_truth_and_numbers_are_one_kind_of_levels():

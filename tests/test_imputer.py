@@ -1,6 +1,7 @@
 """VAEImputer: scikit-learn's contract, exact conditional moments, tables, and whatever goes wrong."""
 
 import copy
+import datetime
 import pickle
 import re
 import warnings
@@ -16,6 +17,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.datasets import load_iris, load_wine
 from sklearn.decomposition import PCA
@@ -571,6 +573,23 @@ def test_set_output(container):
     X = load_iris().data
     kind = {"pandas": pd.DataFrame, "polars": pl.DataFrame, "default": np.ndarray}[container]
     assert isinstance(imputer.fit_transform(X), kind)
+
+
+@pytest.mark.parametrize("everywhere", [True, False])
+def test_polars_in_and_pandas_out(everywhere):
+    X = pl.DataFrame(
+        {"a": [1, 2, None] * 20, "kind": ["a", "b"] * 30, "day": [datetime.date(2020, 1, 1)] * 60}
+    )
+    imputer = VAEImputer(VAETransformer(2, max_iter=2), n_draws=10, add_indicator=True)
+    if everywhere:
+        with config_context(transform_output="pandas"):
+            filled = imputer.fit_transform(X)
+    else:
+        filled = imputer.set_output(transform="pandas").fit_transform(X)
+    assert filled["a"].dtype == np.int64
+    assert filled["kind"].tolist() == ["a", "b"] * 30
+    assert filled["day"].dtype.kind == "M"
+    assert filled["missingindicator_a"].tolist() == [False, False, True] * 20
 
 
 # -- the wrapped estimator -----------------------------------------------------------------------

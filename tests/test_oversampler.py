@@ -266,6 +266,33 @@ def test_frozen_estimator_of_other_columns(iris):
         VAEOverSampler(frozen).fit_resample(X[X.columns[::-1]], y)
 
 
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_frozen_estimator_of_other_levels_or_with_holes(library):
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"x": rng.normal(size=90), "n": np.arange(90) % 7})
+    X["kind"] = pd.Categorical(list("abc") * 30)
+    y = np.arange(90) < 30
+    make = pl.from_pandas if library == "polars" else pd.DataFrame
+    levels = X["kind"].cat.rename_categories({"c": "d"})
+    n = X["n"].mask(X["n"] == 3).astype("Int64")
+    for name, other in (("kind", X.assign(kind=levels)), ("n", X.assign(n=n))):
+        fitted = make(other)
+        if library == "polars":
+            fitted = fitted.with_columns(pl.col("kind").cast(pl.Enum([*other["kind"].cat.categories])))
+        given = make(X)
+        if library == "polars":
+            given = given.with_columns(pl.col("kind").cast(pl.Enum(["a", "b", "c"])))
+        frozen = FrozenEstimator(tiny(conditional=True, random_state=0).fit(fitted, y))
+        same, _ = VAEOverSampler(frozen, random_state=0).fit_resample(fitted, y)
+        assert len(same) == 120
+        if name == "kind":
+            with pytest.raises(ValueError, match=r"'kind' of X with dtype .* no room for all that"):
+                VAEOverSampler(frozen, random_state=0).fit_resample(given, y)
+        elif library == "pandas":
+            with pytest.raises(ValueError, match="'n' of X with dtype int64, which has no room"):
+                VAEOverSampler(frozen, random_state=0).fit_resample(given, y)
+
+
 def test_frozen_estimator_must_be_fitted_and_ours(iris):
     with pytest.raises(NotFittedError):
         VAEOverSampler(FrozenEstimator(tiny(conditional=True))).fit_resample(*iris)

@@ -185,6 +185,17 @@ def test_truth_values_are_the_same_in_any_type(dtype):
     assert privacy_report(table, other[1:], table, random_state=0)["copies"] == 1
 
 
+@pytest.mark.parametrize("kind", ["date32[day][pyarrow]", "date64[ms][pyarrow]", "duration[us][pyarrow]"])
+def test_days_of_arrow_with_holes(kind):
+    days = pd.Series([*pd.date_range("2020-01-01", periods=40), pd.NaT])
+    if kind.startswith("duration"):
+        days = days - days[0]
+    X = pd.DataFrame({"day": days.astype(kind)})
+    report = privacy_report(X, X[::2], pd.DataFrame({"day": X["day"][::-1].reset_index(drop=True)}))
+    assert report["copies"] == 1
+    assert report["distance_holdout_median"] == 0
+
+
 def test_numbers_among_objects_are_numbers():
     table = pd.DataFrame(np.random.default_rng(0).normal(size=(90, 2)), columns=["a", "b"])
     train, holdout = table[:45], table[45:]

@@ -581,9 +581,64 @@ def test_moments_of_polars_as_users_write_them():
         ("span", np.timedelta64(3, "h"), timedelta(hours=3)),
     ]:
         assert vae.sample_conditional({name: value})[name][0] == wish
-    for name, value in [("day", datetime(2020, 1, 5, 5)), ("day", "soon"), ("time", "soon"), ("span", "3h")]:
+    wrong = [("day", datetime(2020, 1, 5, 5)), ("day", "soon"), ("time", "soon"), ("span", "3h")]
+    for name, value in [*wrong, ("span", "2020-01-05"), ("span", time(3))]:
         with pytest.raises(ValueError, match=f"for column {name!r}"):
             vae.sample_conditional({name: value})
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_given_moments_come_back_to_the_bit_or_are_refused(library):
+    clock = pd.date_range("2020-01-01 02:30", "2021-12-31", freq="D")  # comes twice in October
+    clock = clock[clock.month != 3]
+    moments = clock.tz_localize("Europe/Berlin", ambiguous=np.ones(len(clock), bool))
+    second = pd.Timestamp("2020-10-25 01:30", tz="UTC").tz_convert("Europe/Berlin")
+    span = pd.to_timedelta(np.arange(len(clock)), unit="s").astype("timedelta64[ms]")
+    ticks = np.random.default_rng(0).integers(0, 2**57, len(clock))
+    exact = pd.Timestamp("2000-01-01").as_unit("us") + pd.to_timedelta(ticks, unit="us")
+    X = pd.DataFrame({"moment": moments.as_unit("ms"), "span": span, "exact": exact})
+    X = pl.from_pandas(X) if library == "polars" else X
+    vae = small(1, max_iter=1).fit(X)
+    for given in ({"moment": second}, {"exact": exact[5]}, {"span": timedelta(milliseconds=5)}):
+        ((name, value),) = given.items()
+        drawn = vae.sample_conditional(given, 3)
+        assert list(drawn[name]) == [value] * 3
+        assert drawn[name].dtype == X[name].dtype
+        if library == "pandas":
+            assert drawn.index.tolist() == [0, 1, 2]
+    for given in ({"span": timedelta(microseconds=1500)}, {"moment": second + timedelta(microseconds=1)}):
+        with pytest.raises(ValueError, match="for column"):
+            vae.sample_conditional(given)
+
+
+def test_given_rows_may_have_their_columns_in_any_order(table, learned):
+    some = table.head(3).assign(wage=np.nan)
+    want = learned.sample_conditional(some, 2, random_state=0)
+    assert_frame_equal(learned.sample_conditional(some[some.columns[::-1]], 2, random_state=0), want)
+    with pytest.raises(TypeError, match="Got a Series as given; expected a dict"):
+        learned.sample_conditional(table.iloc[0])
+
+
+def test_numbers_that_are_levels_are_given_as_users_write_them():
+    X = pd.DataFrame({"size": np.array([0.1, 0.2] * 30, "f4"), "x": np.arange(60.0)})
+    vae = small(1, max_iter=1, categorical_features=["size"]).fit(X)
+    assert vae.sample_conditional({"size": 0.1}, 2)["size"].tolist() == [np.float32(0.1)] * 2
+
+
+def test_levels_that_are_moments_are_read_from_the_other_library():
+    X = pd.DataFrame({"span": pd.to_timedelta([1, 2] * 30, unit="D"), "kind": ["a", "b"] * 30})
+    X["day"] = pd.Series(pd.to_datetime(["2020", "2021"] * 30)).astype("timestamp[us][pyarrow]")
+    X["day"] = X["day"].astype("category")
+    vae = small(1, max_iter=1, categorical_features=["span"]).fit(X)
+    other = pl.DataFrame({"span": X["span"].tolist(), "kind": X["kind"].tolist(), "day": X["day"].tolist()})
+    np.testing.assert_array_equal(vae.transform(other), vae.transform(X))
+
+
+def test_a_column_of_polars_with_the_name_of_a_pattern():
+    X = pl.DataFrame({"*": [1, 2, 3] * 20, "ab": np.random.default_rng(0).random(60)})
+    vae = small(1, max_iter=1).fit(X)
+    assert vae.sample(20).dtypes == [pl.Int64, pl.Float64]
+    assert vae.sample_conditional(X[["*"]].head(2)).dtypes == [pl.Int64, pl.Float64]
 
 
 def test_levels_told_to_the_likelihood_are_those_of_the_columns():

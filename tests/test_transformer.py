@@ -1021,6 +1021,12 @@ def test_bad_parameters(params, match):
         small(**({"max_iter": 2} | params)).fit(X)
 
 
+@pytest.mark.parametrize("kind", ["M8[D]", "m8[s]"])
+def test_arrays_of_moments(kind):
+    with pytest.raises(ValueError, match=r"Got an array of dtype .* as X; expected numbers. Pass a pandas"):
+        small().fit(np.zeros((4, 2), dtype=kind))
+
+
 class WithoutDoubles(TorchFunctionMode):
     """A device as Apple's: torch can compute on it, but not in float64."""
 
