@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from ._threads import threads, tiny_as_zero
+from ._threads import as_told, threads, tiny_as_zero
 from ._typing import Array, Table
 from ._values import are_whole, is_missing, read_number, round_whole
 
@@ -312,7 +312,7 @@ def apply_to_rows(
     device = next(module.parameters()).device
     width = max(size for p in module.parameters() for size in p.shape)
     out: Any = None
-    with threads(), tiny_as_zero():
+    with as_told(), threads(), tiny_as_zero():
         for rows in row_chunks(len(X), copies * width):
             tensors = [as_tensor(a[rows], view).to(device) for a in (X, y) if a is not None]
             part = function(*tensors).cpu().numpy()

@@ -23,7 +23,7 @@ from ._observation import Independent, ObservationModel, OfTable
 from ._random import GlobalStream, draw_seed, global_seed, make_generator
 from ._reading import read_classes, read_training, read_validation
 from ._rows import AnyRows, Data, is_streamed, load_rows
-from ._threads import threads, tiny_as_zero
+from ._threads import as_told, threads, tiny_as_zero
 from ._typing import Array, History
 from ._validation import OBJECTIVES, PRIORS, build_network, resolve, resolve_device, resolve_likelihood
 from .likelihoods import Categorical, Mixed
@@ -84,7 +84,7 @@ def fit_model(
         if continuing:
             check_continuing(vae, X)
         else:
-            learn_classes(vae, y)
+            learn_classes(vae, y, weight)
         amount = len(X) if weight is None else weight.sum()
         codes = read_classes(vae, y, len(X))
         if not is_streamed(X):
@@ -92,21 +92,14 @@ def fit_model(
         amount = max(amount, len(X))  # weights below 1 make no row less than a row
         data = Data(X, None if weight is None else weight * max(1.0, len(X) / weight.sum()), codes)
         held_out = vae.early_stopping and not passing and validation[0] is None
-        with threads(), torch.inference_mode(False), torch.enable_grad(), _no_autocast():
+        with threads(), torch.inference_mode(False), torch.enable_grad(), as_told():
             if continuing:
                 amount += vae._amount if passing else 0
                 renew(vae)
             else:
                 build_model(vae, data, amount, held_out)
             vae._amount = amount
-            train_model(vae, data, read_validation(vae, *validation), passing, shown)
-
-
-@contextmanager
-def _no_autocast() -> Iterator[None]:
-    """Compute in the types of the numbers, whatever is set outside."""
-    with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
-        yield
+            train_model(vae, data, read_validation(vae, *validation), passing, continuing, shown)
 
 
 @contextmanager
@@ -152,20 +145,24 @@ def refuse_new_levels(vae: Any, X: Array) -> None:
 
 
 def renew(vae: Any) -> None:
-    """Replace a model by a copy where `device` says, of which no column is constant for good."""
+    """Replace a model by a copy where `device` says."""
     vae.device_ = resolve_device(vae.device)
     vae.module_ = copy.deepcopy(vae.module_).to(vae.device_)
-    for part in vae.module_.likelihood.modules():
-        if isinstance(part, ObservationModel):
-            part.repeats_constants = False
 
 
-def learn_classes(vae: Any, y: Any) -> None:
+def learn_classes(vae: Any, y: Any, weight: Array | None) -> None:
     """Set `classes_` if the estimator is conditional, else take those of an earlier fit away."""
     vars(vae).pop("classes_", None)
-    if vae.conditional:
-        check_classification_targets(y)
-        vae.classes_ = np.unique(y)
+    if not vae.conditional:
+        return
+    check_classification_targets(y)
+    vae.classes_, codes = np.unique(y, return_inverse=True)
+    empty = np.zeros(0, dtype=int) if weight is None else np.flatnonzero(np.bincount(codes, weight) == 0)
+    if len(empty):  # of a file that is read block by block, of which no row is left out
+        raise ValueError(
+            f"Got sample_weight with nothing but zeros for class {vae.classes_[empty].tolist()[0]!r}; at "
+            "least one row of each must count. Leave such rows out of the file."
+        )
 
 
 def build_model(vae: Any, data: Data, amount: float, held_out: bool) -> None:
@@ -217,7 +214,9 @@ def build_prior(vae: Any, data: Data, index: Array, observation: Any, encoder: n
     return by_class(vae.prior_, shares, vae.n_components, encode, rows)
 
 
-def train_model(vae: Any, data: Data, validation: Data | None, passing: bool, shown: dict[str, Any]) -> None:
+def train_model(
+    vae: Any, data: Data, validation: Data | None, passing: bool, continuing: bool, shown: dict[str, Any]
+) -> None:
     """Train a copy of `module_` and set what a fit learns beside it."""
     plan = make_plan(vae, data, passing)
     if plan.epochs == 0:
@@ -227,6 +226,10 @@ def train_model(vae: Any, data: Data, validation: Data | None, passing: bool, sh
     seed = vae._seed + vae.n_iter_
     rows, aside = on_device(vae, data, validation, setting_aside=plan.patience is not None)
     model = copy.deepcopy(vae.module_).to(vae.device_, vae._training_dtype)
+    if continuing:  # rows may differ where they were all the same
+        for part in model.likelihood.modules():
+            if isinstance(part, ObservationModel):
+                part.repeats_constants = False
     if passing and data.y is not None and isinstance(model.prior, ByClass):
         model.prior.count(vae._amount, torch.tensor(np.bincount(data.y, data.weight)))
     optimizer = make_optimizer(model, plan)

@@ -132,6 +132,11 @@ def read_weights(sample_weight: Any, X: Any) -> Array:
     weight = check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
     if not weight.any():
         raise ValueError("Got sample_weight with nothing but zeros; at least one must be positive.")
+    with np.errstate(over="ignore"):
+        if np.isinf(weight.sum()):
+            raise ValueError(
+                "Got sample_weight whose sum is too large for a float; divide them by the largest."
+            )
     return weight
 
 

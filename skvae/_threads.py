@@ -1,10 +1,10 @@
-"""How torch computes, for a while: with how many threads, and with what for the smallest numbers."""
+"""How torch computes, for a while: with how many threads, in what type, where, and with what tiny numbers."""
 
 import os
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 
@@ -49,6 +49,18 @@ def threads(n_threads: int | None = None) -> Iterator[None]:
             if outer is None:
                 _n_users -= 1
             torch.set_num_threads(outer or _n_before)
+
+
+@contextmanager
+def as_told() -> Iterator[None]:
+    """Compute in the types of the numbers, and on the CPU unless told otherwise, whatever is set outside."""
+    elsewhere = torch.get_default_device().type != "cpu"
+    with (
+        torch.device("cpu") if elsewhere else nullcontext(),
+        torch.autocast("cpu", enabled=False),
+        torch.autocast("cuda", enabled=False),
+    ):
+        yield
 
 
 @contextmanager

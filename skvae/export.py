@@ -11,6 +11,7 @@ from torch import nn
 
 from ._files import write_file
 from ._observation import OfTable
+from ._threads import as_told
 from .model import VAE
 from .transformer import VAETransformer
 
@@ -65,8 +66,10 @@ def export_onnx(
         )
     build, source, targets = PARTS[part]
     vae = copy.deepcopy(estimator.module_).cpu().float()
-    module = build(vae, torch.tensor(estimator._order)).eval()
-    write_file(path, _convert(module, source, targets).SerializeToString())
+    with as_told():
+        module = build(vae, torch.tensor(estimator._order)).eval()
+        model = _convert(module, source, targets)
+    write_file(path, model.SerializeToString())
 
 
 def _convert(module: Any, source: Any, targets: Any) -> Any:

@@ -251,7 +251,7 @@ def cast(column: Any, dtype: Any) -> Any:
         if not (column.isna() | column.isin(categories)).all():
             raise ValueError(problem)
         return column.astype(dtype)
-    errors = (TypeError, ValueError, *polars_errors())
+    errors: tuple[type[Exception], ...] = (TypeError, ValueError, *polars_errors())
     try:
         return column.astype(dtype) if hasattr(column, "iloc") else column.cast(dtype)
     except errors as error:

@@ -24,7 +24,7 @@ from ._reading import (
     read_rows,
     read_weights,
 )
-from ._threads import threads, tiny_as_zero
+from ._threads import as_told, threads, tiny_as_zero
 from ._typing import Array, Builder, Device, RandomState, Rows, Table
 from ._validation import PARAMETER_CONSTRAINTS
 from ._values import check_count
@@ -419,7 +419,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         codes: Any = read_classes(self, y, n_samples, may_be_one=True)
         codes = None if codes is None else torch.tensor(codes, device=self.device_)
         module, generator = self.module_, make_generator(draw_seed(random_state))
-        with torch.no_grad(), threads(), tiny_as_zero():
+        with torch.no_grad(), as_told(), threads(), tiny_as_zero():
             z = (
                 module.prior.sample(int(n_samples), generator, codes)
                 .to(torch_dtype(self._dtype))
@@ -520,7 +520,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         check_is_fitted(self)
         check_count(n_draws, "n_draws")
         index = getattr(X, "index", None) if hasattr(X, "iloc") else None  # of a pandas table
-        filled = read_rows(self, X)
+        filled = read_rows(self, X).copy()
         n_draws = max(4, n_draws)  # of several sources
         seed = draw_seed(random_state) if draw else self._seed
         choose, generator = self._for_draws(filled.dtype), make_generator(seed)
@@ -534,7 +534,6 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         holed = np.flatnonzero(np.isnan(filled).any(axis=1))
         if len(holed):
             rows = filled[holed]
-            filled = filled.copy()
             copies = self.module_.copies(n_draws)
             drawn = self._container.settle(apply_to_rows(fill, rows, self.module_, copies))
             filled[holed] = np.where(np.isnan(rows), drawn, rows)
@@ -603,8 +602,10 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         check_is_fitted(self)
         scores = self.score_samples(X, y=y if has_classes(self) else None)
         if sample_weight is None:
-            return float(np.mean(scores))
-        return float(np.average(scores, weights=read_weights(sample_weight, X)))
+            return float(np.sum(scores / len(scores)))  # their sum may be too large
+        weight = read_weights(sample_weight, X)
+        counts = weight > 0
+        return float(np.sum(scores[counts] * (weight[counts] / weight.sum())))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -645,6 +646,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             scores[lost] = np.where(np.isneginf(again), again, held)  # a level of probability 0
         return scores
 
+    @as_told()
     def _score_rows(
         self, density: Callable[..., torch.Tensor], X: Array, n_draws: int, codes: Array | None
     ) -> Array:

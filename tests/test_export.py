@@ -92,6 +92,15 @@ def test_nothing_global_changes(path):
     assert vae.module_.encoder.network[0].weight.dtype == torch.float64
 
 
+@pytest.mark.parametrize(
+    "setting", [torch.autocast("cpu", torch.bfloat16), torch.device("meta")], ids=["autocast", "device"]
+)
+def test_what_is_set_outside_changes_nothing(setting, path):
+    vae = small(NORMAL, max_iter=2)
+    with setting:
+        assert_equal_parts(vae, NORMAL, path)
+
+
 def test_wrong_arguments(path):
     vae = VAETransformer()
     with pytest.raises(NotFittedError):

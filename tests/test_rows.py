@@ -43,6 +43,13 @@ def test_only_large_files_are_streamed(mapped, monkeypatch):
     assert len(kept) == len(streamed) == 4990
 
 
+def test_a_class_of_a_stream_must_count(mapped, small_files):
+    y = np.arange(5000) % 3
+    vae = VAETransformer(1, conditional=True, max_iter=1)
+    with pytest.raises(ValueError, match="nothing but zeros for class 2; at least one row of each"):
+        vae.fit(mapped, y, (y != 2) * 1.0)
+
+
 @pytest.mark.parametrize("n_batches", [1, 7, 40])
 def test_streams_give_the_same_rows_once_in_another_order(mapped, small_files, n_batches):
     weight = np.arange(5000) % 5 + 1.0

@@ -1061,6 +1061,14 @@ def test_bad_weights(tiny, method, weight, match):
         getattr(vae, method)(X, sample_weight=weight)
 
 
+@pytest.mark.parametrize("method", ["fit", "score"])
+def test_weights_too_large_to_add(method):
+    X = np.random.default_rng(0).normal(size=(40, 3))
+    vae = small(1, max_iter=1).fit(X)
+    with pytest.raises(ValueError, match="sample_weight whose sum is too large"):
+        getattr(vae, method)(X, sample_weight=np.full(40, 1e307))
+
+
 # -- support -----------------------------------------------------------------------------------
 
 SUPPORTS = {
@@ -1202,6 +1210,56 @@ def test_a_warm_start_cannot_change_the_model(change):
     vae = small(warm_start=True).fit(X)
     with pytest.raises(ValueError, match=f"{next(iter(change))}=.* was built with .* warm_start=False"):
         vae.set_params(**change).fit(X)
+
+
+@pytest.mark.parametrize(
+    "setting", [lambda: torch.autocast("cpu", torch.bfloat16), lambda: torch.device("meta")]
+)
+@pytest.mark.parametrize("kind", ["float64", "float32", "table"])
+def test_what_is_set_outside_changes_nothing(setting, kind):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 4))
+    X[rng.random(X.shape) < 0.1] = np.nan
+    X = pd.DataFrame(X, columns=[*"abcd"]).assign(e=[*"xyz"] * 100) if kind == "table" else X.astype(kind)
+
+    def everything():
+        vae = small(2, max_iter=2).fit(X)
+        yield from (vae.transform(X), vae.score_cells(X, 10), vae.sample(5, random_state=0))
+        yield from (vae.impute(X, n_draws=10), vae.sample_conditional(X[:3], random_state=0))
+        yield from (vae.inverse_transform(np.zeros((2, 2))), vae.partial_fit(X).score(X[:9]))
+
+    wanted = [*everything()]
+    with setting():
+        got = [*everything()]
+    for a, b in zip(got, wanted, strict=True):
+        pd.testing.assert_frame_equal(pd.DataFrame(np.atleast_2d(a)), pd.DataFrame(np.atleast_2d(b)), rtol=0)
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_imputed_rows_are_no_view_of_those_given(missing):
+    X = np.random.default_rng(0).normal(size=(40, 3))
+    vae = small(1, max_iter=1).fit(X)
+    X[1, 1] = np.nan if missing else 0.0
+    assert not np.shares_memory(vae.impute(X), X)
+
+
+def test_a_fit_without_an_epoch_leaves_constant_columns():
+    X = np.random.default_rng(0).normal(size=(40, 3))
+    X[:, 1] = 7.0
+    vae = small(1, max_iter=3, warm_start=True).fit(X)
+    for _ in range(2):
+        assert (vae.sample(5)[:, 1] == 7).all()
+        vae.fit(X)
+    assert vae.n_iter_ == 3
+    assert not (vae.set_params(max_iter=4).fit(X).sample(5)[:, 1] == 7).any()
+
+
+def test_the_mean_of_huge_scores_is_finite():
+    vae = small(1, max_iter=1).fit(np.random.default_rng(0).normal(size=(40, 6)))
+    far = np.full((20, 6), 1e200)
+    assert np.isfinite(vae.score_samples(far)).all()
+    for weight in (None, np.arange(20)):
+        assert -np.inf < vae.score(far, sample_weight=weight) < -1e300
 
 
 @pytest.mark.parametrize("passing", [False, True])
