@@ -3,7 +3,7 @@
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Hashable
-from datetime import date, datetime, time
+from datetime import UTC, date, datetime, time
 from importlib import import_module
 from numbers import Integral, Real
 from typing import Any
@@ -402,6 +402,7 @@ def make_series(library: Any, dtype: Any, value: Any) -> Any:
     else:
         if isinstance(value, (np.datetime64, np.timedelta64)):
             value = value.astype(f"{value.dtype.kind}8[us]").item()
+        value = _moment(value)
         if isinstance(value, time) and dtype != module.Time:
             raise ValueError("a time of day is no duration")
         try:
@@ -416,5 +417,7 @@ def make_series(library: Any, dtype: Any, value: Any) -> Any:
 
 
 def _moment(value: Any) -> Any:
-    """Return a moment or duration as what others are compared with: a date as its midnight."""
+    """Return a moment or duration as what others are compared with: in UTC, where no hour comes twice."""
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        return value.astimezone(UTC)
     return datetime.combine(value, time()) if type(value) is date else value

@@ -54,7 +54,7 @@ def threads(n_threads: int | None = None) -> Iterator[None]:
 @contextmanager
 def as_told() -> Iterator[None]:
     """Compute in the types of the numbers, and on the CPU unless told otherwise, whatever is set outside."""
-    elsewhere = torch.get_default_device().type != "cpu"
+    elsewhere = torch.empty(0).device.type != "cpu"  # which sees any way to set it
     with (
         torch.device("cpu") if elsewhere else nullcontext(),
         torch.autocast("cpu", enabled=False),

@@ -66,6 +66,8 @@ def make_plain(X: Any) -> Any:
             odd[place] = X.iloc[:, place].sparse.to_dense()
         elif dtype.kind == "O" and X.iloc[:, place].isna().any():
             odd[place] = X.iloc[:, place].mask(X.iloc[:, place].isna(), np.nan)
+        elif str(dtype) == "bool[pyarrow]":  # whose holes not all versions of scikit-learn know
+            odd[place] = X.iloc[:, place].astype("boolean")
     X = X.copy(deep=False) if odd else X
     for place, column in odd.items():
         X.isetitem(place, column)

@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "skvae"
 # from the bottom up; a module imports from lower rows only, so those of one row do not know each other
 LAYERS = [
     ["_typing"],
+    ["_values"],
     [
         "_threads",
         "_products",
@@ -18,14 +19,12 @@ LAYERS = [
         "_compat",
         "_files",
         "_frames",
-        "_statistics",
         "_heaps",
         "_series",
         "_versions",
-        "_values",
         "_kernels",
     ],
-    ["_arrays", "_cells"],
+    ["_arrays", "_cells", "_statistics"],
     [
         "_rows",
         "_marginals",
