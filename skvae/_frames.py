@@ -17,6 +17,7 @@ ARROW_DTYPE = re.compile(
     r"|duration\[(?:s|ms|us|ns)\]|timestamp\[(?:s|ms|us|ns)(?:, tz=(?P<zone>[\w+/:-]+))?\]"
 )
 FIXED_ZONE = re.compile(r"(?:UTC)?(?P<sign>[+-])(?P<hours>[01]\d|2[0-3]):(?P<minutes>[0-5]\d)")
+MAX_RANGE = 10_000_000  # labels of an index that only counts
 INDEX_KINDS = "biufmMO"  # NumPy types of labels; others could claim any amount of memory
 POLARS_DTYPES = {
     *(f"{sign}Int{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64)),
@@ -100,9 +101,12 @@ def _rebuild_pandas(name: str, parts: Any, pandas: Any) -> Any:
     if name == "Timedelta":
         return pandas.Timedelta(_moment("timedelta64", *parts))
     if name == "RangeIndex":
-        return pandas.RangeIndex(*parts[:3], name=parts[3])
+        index = pandas.RangeIndex(*parts[:3], name=parts[3])
+        if len(index) > MAX_RANGE:
+            raise ValueError(f"a range of {len(index)} labels is too long")
+        return index
     if name == "MultiIndex":
-        return pandas.MultiIndex.from_tuples(parts[0], names=parts[1])
+        return pandas.MultiIndex.from_tuples(_list(parts[0]), names=_list(parts[1]))
     if name in ("CategoricalDtype", "SparseDtype"):
         return getattr(pandas, name)(*parts)
     if name == "StringDtype":
@@ -112,11 +116,13 @@ def _rebuild_pandas(name: str, parts: Any, pandas: Any) -> Any:
     if name == "Interval":
         return pandas.Interval(*parts)
     if name == "IntervalIndex":
+        if any(isinstance(side, pandas.RangeIndex) for side in parts[:2]):
+            raise ValueError("the sides of intervals are no range")
         return pandas.IntervalIndex.from_arrays(*parts)
     if name == "Period":
         return pandas.Period(ordinal=parts[0], freq=_text(parts[1]))
     if name == "PeriodIndex":
-        return pandas.PeriodIndex.from_ordinals(parts[0], freq=_text(parts[1]), name=parts[2])
+        return pandas.PeriodIndex.from_ordinals(_list(parts[0]), freq=_text(parts[1]), name=parts[2])
     if name == "dtype":
         return _pandas_dtype(parts, pandas)
     if name != "Index":
@@ -124,7 +130,13 @@ def _rebuild_pandas(name: str, parts: Any, pandas: Any) -> Any:
     labels, dtype, name = parts
     if getattr(dtype, "kind", "O") not in INDEX_KINDS:
         raise ValueError(f"an index of {dtype!r} is not known")
-    return pandas.Index(labels, dtype=dtype, name=name, tupleize_cols=False)
+    return pandas.Index(_list(labels), dtype=dtype, name=name, tupleize_cols=False)
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):  # a range of any length takes a few bytes
+        raise ValueError(f"a {type(value).__name__} stands for a list")  # noqa: TRY004 -- of a file
+    return value
 
 
 def _string_dtype(storage: Any, nullable: Any, pandas: Any) -> Any:

@@ -34,6 +34,10 @@ TORCH_DTYPES = {  # those that all versions of safetensors know
     *(torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
 }
 MAX_CODE_POINT = 0x10FFFF  # beyond, NumPy's text is none
+LISTED = {  # kinds whose parts are a list: what else can be gone through may be of any length
+    *("tuple", "set", "slice", "dict", "objects", "scalar", "timedelta", "random_state", "partial"),
+    *("tensor", "array"),
+}
 MODULE_ENTRIES = {"_parameters": nn.Parameter, "_buffers": torch.Tensor, "_modules": nn.Module}
 MODULE_STATE = {*MODULE_ENTRIES, "training", "_non_persistent_buffers_set"}  # the rest of it are hooks
 
@@ -161,7 +165,7 @@ class Reader:
             "array": lambda parts: self._array(*parts),
             "name": self._named,
             "partial": lambda parts: partial(parts[0], *parts[1], **parts[2]),
-            "same": lambda number: self.objects[number],
+            "same": self._same,
         }
 
     def read(self, data: Any) -> Any:
@@ -178,7 +182,12 @@ class Reader:
             return _frames.rebuild(kind, parts)
         if kind not in self._kinds:
             raise ValueError(f"it has a value of unknown kind {kind!r}")
-        return self._kinds[kind](parts)
+        return self._kinds[kind](listed(parts) if kind in LISTED else parts)
+
+    def _same(self, number: Any) -> Any:
+        if type(number) is not int:
+            raise ValueError(f"it has the object of number {number!r}")
+        return self.objects[number]
 
     def _named(self, name: Any) -> Any:
         if not isinstance(name, str) or name not in self._names:
@@ -203,6 +212,7 @@ class Reader:
 
     def _array(self, name: Any, dtype: Any, shape: Any) -> Array:
         tensor, dtype = self._find(name), _dtype(dtype)
+        del self._tensors[name]  # each is one array, or a few bytes would be many copies
         if tensor.dtype is not torch.uint8 or tensor.ndim != 1:
             raise ValueError(f"the array {name!r} is not one of bytes")
         data = tensor.numpy()
@@ -228,6 +238,13 @@ class Reader:
         restore = getattr(value, "__setstate__", vars(value).update)
         restore(state)
         return value
+
+
+def listed(parts: Any) -> list[Any]:
+    """Return a list as it is; raise ValueError for anything else."""
+    if not isinstance(parts, list):
+        raise ValueError(f"it has a {type(parts).__name__} in place of a list")  # noqa: TRY004 -- of a file
+    return parts
 
 
 def hex_int(value: int) -> dict[str, str]:
@@ -327,14 +344,14 @@ def _defaults(cls: Any) -> dict[str, Any]:
 
 def _shape(shape: Any, size: int) -> tuple[int, ...]:
     """Return a shape as a tuple, or raise if it does not hold `size` values."""
-    shape = tuple(shape)
+    shape = tuple(listed(shape))
     if any(type(n) is not int or n < 0 for n in shape) or len(shape) > 32 or math.prod(shape) != size:
         raise ValueError(f"the shape {shape!r} does not hold {size} values")
     return shape
 
 
 def _objects(parts: Any) -> Array:
-    shape, items = parts
+    shape, items = parts[0], listed(parts[1])
     array = np.empty(len(items), dtype=object)
     for i, item in enumerate(items):  # one by one: items that are lists are no axes
         array[i] = item

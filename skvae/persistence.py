@@ -20,6 +20,7 @@ import numpy as np
 import sklearn
 import torch
 from sklearn.base import BaseEstimator
+from sklearn.frozen import FrozenEstimator
 from torch import nn
 
 from . import (
@@ -49,7 +50,7 @@ __all__ = ["load", "save"]
 
 FORMAT = 1
 MAX_HEADER = 1 << 25  # bytes; JSON data take up to some 30 times as much memory
-MAX_MODULES = 10_000  # calls of modules in one network
+MAX_MODULES = 10_000  # calls of modules in all networks
 BLANK = "0" * 64  # stands where the checksum will
 MODULES = [
     _arrays,
@@ -86,6 +87,7 @@ DAMAGE = (  # what data of the wrong shape raise
     AssertionError,
     AttributeError,
     LookupError,
+    MemoryError,
     RuntimeError,
     TypeError,
     ValueError,
@@ -234,7 +236,8 @@ def _known_names() -> dict[str, Any]:
         modules.append(importlib.import_module(".oversampler", __package__))
     ours = [thing for module in modules for thing in vars(module).values() if _is_known(thing, module)]
     types = [bool, int, float, str, *np.sctypeDict.values()]  # as a parameter dtype has them
-    known = [*ours, *LAYERS, *METADATA_REQUESTS, MissingIndicator, *types, model.posterior_of]
+    theirs = [*LAYERS, *METADATA_REQUESTS, MissingIndicator, FrozenEstimator, *types]
+    known = [*ours, *theirs, model.posterior_of]
     return {name_of(thing): thing for thing in known}
 
 
@@ -300,6 +303,8 @@ def _no_constant(name: Any) -> None:
 
 def _check_networks(objects: Any) -> None:
     """Raise unless the networks of all models have the sizes they claim. Nothing is computed."""
+    checked: set[Any] = set()
+    left = MAX_MODULES
     for vae in (thing for thing in objects if isinstance(thing, model.VAE)):
         n_latent, likelihood = vae.latent_dim, vae.likelihood
         for name, sizes in {
@@ -307,19 +312,22 @@ def _check_networks(objects: Any) -> None:
             "decoder": (n_latent, likelihood.out_features),
         }.items():
             network = getattr(vae, name)
-            _check_length(network)
+            if (id(network), sizes) in checked:
+                continue
+            checked.add((id(network), sizes))
+            left -= _count_modules(network, left)
             if _output_shape(network, sizes[0]) != (2, sizes[1]):
                 raise ValueError(f"its {name} does not map {sizes[0]} features to {sizes[1]}")
 
 
-def _check_length(network: nn.Module) -> None:
-    """Raise for a module that calls itself or one many times over, which could take for ever."""
+def _count_modules(network: nn.Module, most: int) -> int:
+    """Count calls of modules, or raise: one that calls itself, or one many times, could take for ever."""
     stack = [network]
-    for _ in range(MAX_MODULES):
+    for n in range(most):
         if not stack:
-            return
+            return n
         stack.extend(child for child in stack.pop()._modules.values() if child is not None)
-    raise ValueError(f"one of its networks takes more than {MAX_MODULES} modules")
+    raise ValueError(f"its networks take more than {MAX_MODULES} modules")
 
 
 def _output_shape(network: nn.Module, in_features: int) -> tuple[int, ...]:

@@ -30,12 +30,14 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from sklearn import config_context
 from sklearn.base import BaseEstimator, clone
+from sklearn.datasets import load_iris
+from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 import skvae
-from skvae import VAETransformer, load, persistence, save
+from skvae import VAEImputer, VAEOutlierDetector, VAETransformer, load, persistence, save
 from skvae._validation import LIKELIHOODS, OBJECTIVES, PRIORS
 from skvae.likelihoods import Bernoulli, Gaussian
 from skvae.networks import MLP, Conv
@@ -815,6 +817,8 @@ HOSTILE = {
     "name that is no text": (in_module(latent_dim={"tensor": [{"same": 0}, False, False]}), "lacks a tensor"),
     "unhashable key": (in_module(latent_dim={"dict": [[[], 1]]}), "TypeError"),
     "date": (in_module(latent_dim={"date": "the day before"}), "Invalid isoformat"),
+    "objects of a slice": (in_module(latent_dim={"same": {"slice": [0, None, 1]}}), "the object of number"),
+    "one array twice": (lambda d: attributes(d).update(twice=attributes(d)["_order"]), "lacks a tensor"),
 }
 HOSTILE_HEADERS = {
     "absurd shape": in_header(shape=[2**40, 2**40]),
@@ -833,6 +837,7 @@ HOSTILE_HEADERS = {
     ),
     "no tensors": lambda h: [h.pop(name) for name in list(h) if name != "__metadata__"],
 }
+RANGE = '{"pandas.RangeIndex": [0, 9000000, 1, null]}'
 HOSTILE_TEXTS = {
     "deep lists": "[" * 100_000 + "]" * 100_000,
     "deep kinds": '{"tuple": [' * 2000 + "]}" * 2000,
@@ -842,10 +847,48 @@ HOSTILE_TEXTS = {
     "infinity": "[-Infinity]",
     "a name twice": '{"tuple": [], "tuple": [1]}',
     "many lists": "[" + "[]," * 300_000 + "[]]",
+    **{
+        f"a range as {kind}": f'{{"{kind}": {parts.replace("R", RANGE)}}}'
+        for kind, parts in {
+            "tuple": "R",
+            "set": "R",
+            "slice": "R",
+            "timedelta": "R",
+            "objects": "[[1000000000], R]",
+            "scalar": "R",
+            "pandas.Index": '[R, {"numpy.dtype": "|O"}, null]',
+            "pandas.MultiIndex": "[R, []]",
+            "pandas.PeriodIndex": '[R, "M", null]',
+            "pandas.IntervalIndex": '[R, R, "right", null]',
+            "pandas.RangeIndex": "[0, 1000000000000, 1, null]",
+        }.items()
+    },
     "no JSON": "[1, 2",
     "none": "null",
     "nothing": "{}",
 }
+
+
+def test_a_network_of_many_models_is_checked_once(fitted, monkeypatch):
+    vae = copy.copy(fitted.module_)
+    checks = []
+    check = persistence._output_shape
+    monkeypatch.setattr(persistence, "_output_shape", lambda *given: checks.append(given) or check(*given))
+    persistence._check_networks([vae, copy.copy(vae), copy.copy(vae)])
+    assert len(checks) == 2
+    monkeypatch.setattr(persistence, "MAX_MODULES", 2 * len([*vae.encoder.modules()]) + 2)
+    persistence._check_networks([vae])
+    with pytest.raises(ValueError, match="its networks take more than"):
+        persistence._check_networks([vae, copy.deepcopy(vae)])
+
+
+@pytest.mark.parametrize("companion", [VAEImputer, VAEOutlierDetector])
+def test_companions_of_a_frozen_model_load_by_themselves(companion, tmp_path):
+    X = load_iris().data
+    frozen = FrozenEstimator(VAETransformer(2, max_iter=2, random_state=0).fit(X))
+    save(companion(frozen).fit(X), tmp_path / "model.skvae")
+    again = load(tmp_path / "model.skvae")
+    np.testing.assert_array_equal(again.estimator_.transform(X), frozen.transform(X))
 
 
 def refuse(path, match=""):
