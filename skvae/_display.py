@@ -113,6 +113,11 @@ def normal_names(kwargs: dict[str, Any], artist: str) -> dict[str, Any]:
     return normal
 
 
+def literal(text: str) -> str:
+    """Return text that matplotlib does not take for mathematics."""
+    return text.replace("$", r"\$")
+
+
 def make_panels(
     plt: Any, ax: Any, n_panels: int, n_columns: int, size: tuple[float, float]
 ) -> tuple[Any, Array]:

@@ -94,7 +94,7 @@ class ReconstructionDisplay:
         X = X[:n_images]
         again = np.asarray(decode(estimator, encode(estimator, X)[0]))
         shape = find_image_shape(image_shape, again.shape[1], vae)
-        return cls.from_images(np.asarray(X), again, image_shape=shape, ax=ax, **kwargs)
+        return cls.from_images(X, again, image_shape=shape, ax=ax, **kwargs)
 
     @classmethod
     def from_images(
@@ -273,6 +273,11 @@ class SampleDisplay:
         display : SampleDisplay
         """
         images = as_images(images, image_shape)
+        if row_names is not None and (len(row_names) == 0 or len(images) % len(row_names)):
+            raise ValueError(
+                f"Got {len(row_names)} row_names for {len(images)} images; expected a number that divides "
+                "theirs."
+            )
         return cls(images=images, row_names=row_names).plot(ax=ax, **kwargs)
 
     def plot(self, ax: Any = None, *, n_columns: int | None = None, **kwargs: Any) -> Self:

@@ -5,7 +5,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from ._display import draw_rows, find_vae, import_pyplot, make_panels
+from ._display import draw_rows, find_vae, import_pyplot, literal, make_panels
 from ._statistics import Marginal, associations, marginal, pair_columns
 from ._typing import Array, RandomState, Table
 from ._values import check_count
@@ -303,7 +303,8 @@ class CorrelationDisplay:
         tables = {"real": self.real, "synthetic": self.synthetic, "synthetic - real": difference}
         for panel, (name, values) in zip(self.axes_.ravel(), tables.items(), strict=True):
             limit = most if values is difference else 1.0
-            image = panel.imshow(values, **{"cmap": cmap, "vmin": -limit, "vmax": limit} | kwargs)
+            span = {} if "norm" in kwargs else {"vmin": -limit, "vmax": limit}
+            image = panel.imshow(values, **{"cmap": cmap} | span | kwargs)
             panel.set_title(name, fontsize="medium")
             self._name_columns(panel, named=name == "real")
             if name != "real":
@@ -347,16 +348,11 @@ def _draw_levels(ax: Any, shown: Any, real_kw: dict[str, Any], synthetic_kw: dic
 
 
 def _title(shown: Marginal) -> str:
-    name = _literal(shown.name)
+    name = literal(shown.name)
     if not any(shown.missing):
         return name
     return f"{name} (missing: {shown.missing[0]:.0%}, {shown.missing[1]:.0%})"
 
 
 def _shorten(name: str, length: int = 18) -> str:
-    return _literal(name if len(name) <= length else name[: length - 1] + "…")
-
-
-def _literal(text: str) -> str:
-    """Return text that matplotlib does not take for mathematics."""
-    return text.replace("$", r"\$")
+    return literal(name if len(name) <= length else name[: length - 1] + "…")

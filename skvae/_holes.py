@@ -6,7 +6,7 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 
-from ._series import Series, library_of, read_series
+from ._series import Series, library_of, read_series, zone_of
 from ._typing import Array, Table
 from ._values import TRUE_FROM, as_held, family, is_missing, round_whole
 
@@ -177,7 +177,12 @@ def _fill_pandas(series: Any, hole: Array, values: Any) -> Any:
     if isinstance(dtype, pandas.SparseDtype):
         return _fill_pandas(series.sparse.to_dense(), hole, values).astype(dtype)
     values = np.broadcast_to(values, len(series)) if np.ndim(values) == 0 else values
-    values = values if hasattr(values, "iloc") else pandas.Series(np.asarray(values))
+    if not hasattr(values, "iloc"):
+        moments = (
+            getattr(values, "dtype", None) is not None and zone_of(values.dtype) is not None
+        )  # of polars
+        values = pandas.Series(np.asarray(values))
+        values = values.dt.tz_localize("UTC") if moments else values
     values = values[hole]
     if isinstance(dtype, pandas.CategoricalDtype):
         new = [level for level in values.unique() if level not in dtype.categories]
@@ -201,7 +206,9 @@ def _holds_truth(series: Any) -> bool:
 
 def _fill_polars(series: Any, hole: Array, values: Any) -> Any:
     polars, dtype = import_module("polars"), series.dtype
-    if not isinstance(values, polars.Series):
+    if hasattr(values, "iloc"):
+        values = _from_pandas(values)
+    elif not isinstance(values, polars.Series):
         values = polars.Series(np.broadcast_to(values, len(series)))
     if dtype == polars.Boolean and values.dtype.is_float():
         values = values >= TRUE_FROM
@@ -215,11 +222,27 @@ def _fill_polars(series: Any, hole: Array, values: Any) -> Any:
     return series.zip_with(polars.Series(~hole), values.cast(dtype))
 
 
+def _from_pandas(values: Any) -> Any:
+    """Return a column of pandas as one of polars."""
+    polars = import_module("polars")
+    if zone_of(values.dtype) is not None:
+        moments = values.dt.tz_convert("UTC").dt.tz_localize(None)
+        return polars.Series(moments.to_numpy()).dt.replace_time_zone("UTC")
+    if values.dtype == object:
+        return polars.Series([None if is_missing(value) else value for value in values])
+    return polars.Series(np.asarray(values))
+
+
 def append_flags(X: Table, flags: Array, names: Array) -> Table:
     """Return X with further columns: of zeros and ones in an array, of booleans in a table."""
     library = library_of(X)
     if library is None:
         return np.hstack((X, flags.astype(X.dtype)))
+    twice = [name for name in names if name in X.columns]
+    if twice:
+        raise ValueError(
+            f"Got X with a column {twice[0]!r}, the name of one that add_indicator=True adds; rename it."
+        )
     if library == "pandas":
         pandas = import_module("pandas")
         return pandas.concat((X, pandas.DataFrame(flags, columns=names, index=X.index)), axis=1)

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ._display import MISSING, import_pyplot
+from ._display import MISSING, import_pyplot, literal
 from ._typing import Array
+from ._values import unmask
 from .transformer import VAETransformer
 
 CUT = 0.02  # of made-up pixels, beyond black and white: a few far ones would turn all others grey
@@ -50,6 +51,9 @@ def find_image_shape(image_shape: Any, n_features: int, vae: VAETransformer | No
 
 def as_images(X: Any, image_shape: Any = None) -> Array:
     """Return rows as images: (n, height, width), or (n, height, width, 3) where they have colours."""
+    X = unmask(X)
+    if hasattr(X, "iloc"):
+        X = X.to_numpy(dtype=np.float64, na_value=np.nan)
     X = np.asarray(X, dtype=np.float64)
     if X.ndim < 2 or not X.size:
         raise ValueError(f"Got images of shape {X.shape!r}; expected (n_images, n_features).")
@@ -94,6 +98,8 @@ def draw_mosaic(
         Pixels of an image and of the gap after it, down and across.
     """
     plt = import_pyplot(f"{type(display).__name__}.plot")
+    if "norm" in kwargs:
+        raise TypeError("Got norm; expected vmin and vmax, between which pixels are shown evenly.")
     given = np.stack([image for image in images if image is not None])
     height, width = given.shape[1:3]
     n_rows = math.ceil(len(images) / n_columns)
@@ -119,7 +125,7 @@ def draw_mosaic(
     display.ax_, display.figure_ = ax, ax.figure
     ax.set(xticks=[], yticks=[])
     if row_names is not None:
-        ax.set_yticks(centres(n_rows, (height, gap)), row_names)
+        ax.set_yticks(centres(n_rows, (height, gap)), [literal(str(name)) for name in row_names])
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     return (height, gap), (width, gap)

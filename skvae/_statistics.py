@@ -9,6 +9,7 @@ import numpy as np
 
 from ._series import DAY, read_series
 from ._typing import Array, Table
+from ._values import unmask
 
 N_BINS = 30
 FAR = (0.005, 0.995)  # quantiles beyond which values are taken together
@@ -44,7 +45,7 @@ def read_table(table: Table, key: str = "a table") -> tuple[list[str], list[Any]
     if hasattr(table, "columns") and hasattr(table, "shape"):
         by_place = table.iloc if hasattr(table, "iloc") else table
         return [str(name) for name in table.columns], [by_place[:, i] for i in range(table.shape[1])]
-    array = np.asarray(table)
+    array = np.asarray(unmask(table))
     if array.ndim != 2 or not array.size:
         raise ValueError(f"Got {key} of shape {array.shape!r}; expected (n_samples, n_features).")
     return [f"x{i}" for i in range(array.shape[1])], list(array.T)
@@ -116,6 +117,9 @@ def pair_columns(real: Table, synthetic: Table, columns: Sequence[Any] | None = 
     list of Pair
     """
     (names, reals), (others, synthetics) = read_table(real), read_table(synthetic)
+    for key, some in (("real", reals), ("synthetic", synthetics)):
+        if some and not len(some[0]):
+            raise ValueError(f"Got a {key} table without a row; expected some.")
     if not (hasattr(real, "columns") and hasattr(synthetic, "columns")):
         if len(names) != len(others):
             raise ValueError(
@@ -137,7 +141,7 @@ def pair_columns(real: Table, synthetic: Table, columns: Sequence[Any] | None = 
 def _find_columns(columns: Sequence[Any], labels: list[Any], names: list[str]) -> list[int]:
     """Return the places of columns given by name, as the table has it or as text, or by place."""
     places = [labels.index(c) if c in labels else names.index(c) if c in names else c for c in columns]
-    wrong = [c for c in places if c not in range(len(names))]
+    wrong = [c for c in places if isinstance(c, (bool, np.bool_)) or c not in range(len(names))]
     if wrong or not places:
         raise ValueError(f"Got columns={columns!r}; expected names among {names[:20]!r}, or places.")
     return places

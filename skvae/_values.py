@@ -38,6 +38,13 @@ def is_real(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, np.timedelta64)
 
 
+def unmask(X: Any) -> Any:
+    """Return a masked array with NaN where it is masked; all else as it is."""
+    if not isinstance(X, np.ma.MaskedArray):
+        return X
+    return np.ma.filled(X.astype(np.result_type(X.dtype, np.float32)), np.nan)
+
+
 def is_missing(value: Any) -> bool:
     """Whether a single value stands for a missing cell in any library; text never does."""
     return value is None or (not isinstance(value, str) and str(value) in ("nan", "NaT", "<NA>"))

@@ -208,8 +208,9 @@ class ProgressBar:
 
     def teardown(self, estimator: Any, context: Any) -> None:
         """Close the display of a run."""
-        callback_transport().close_listener(self._handles.pop(context.root_uuid))
-        _DISPLAYS.pop(context.root_uuid).close()
+        if context.root_uuid in self._handles:  # else opening it has failed
+            callback_transport().close_listener(self._handles.pop(context.root_uuid))
+            _DISPLAYS.pop(context.root_uuid).close()
 
     def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
         """Show a line for a task with parts."""

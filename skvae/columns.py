@@ -25,7 +25,17 @@ from ._series import (
     unit_of,
     zone_of,
 )
-from ._values import EXACT_WHOLE, are_whole, as_held, family, is_missing, is_real, read_number, round_whole
+from ._values import (
+    EXACT_WHOLE,
+    are_whole,
+    as_held,
+    family,
+    is_missing,
+    is_real,
+    read_number,
+    round_whole,
+    unmask,
+)
 
 __all__ = ["Table", "is_frame", "is_table", "make_plain", "refuse_levels", "refuse_text"]
 
@@ -48,8 +58,7 @@ def make_plain(X: Any) -> Any:
     """Return numbers as scikit-learn takes them: no NA among objects, no sparse columns, no masks."""
     if hasattr(X, "collect"):
         raise TypeError("Got a LazyFrame as X; expected its rows. Call collect().")
-    if isinstance(X, np.ma.MaskedArray):
-        return np.ma.filled(X.astype(np.result_type(X.dtype, np.float32)), np.nan)
+    X = unmask(X)
     if isinstance(X, np.ndarray) and X.dtype.kind in "mM":
         raise ValueError(
             f"Got an array of dtype {X.dtype} as X; expected numbers. Pass a pandas or polars DataFrame, "

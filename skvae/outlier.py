@@ -254,10 +254,14 @@ class VAEOutlierDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
         return scores
 
     def _threshold(self, scores: Array) -> float:
+        finite = scores[np.isfinite(scores)]  # rows of probability 0 are below any threshold
+        if len(finite) == 0:
+            return 0.0
         if self.contamination != "auto":
-            threshold = float(np.quantile(scores, self.contamination))
+            share = self.contamination - (1 - len(finite) / len(scores))  # that is left among the others
+            threshold = float(np.quantile(finite, max(0.0, share * len(scores) / len(finite))))
         else:
-            first, third = np.quantile(scores, [0.25, 0.75])
+            first, third = np.quantile(finite, [0.25, 0.75])
             threshold = float(first - 1.5 * (third - first))
         return threshold - ROUNDING * max(1.0, abs(threshold))
 

@@ -20,6 +20,7 @@ from ._display import (
     find_vae,
     import_pyplot,
     information_of,
+    literal,
     make_panels,
     name_component,
     normal_names,
@@ -355,6 +356,7 @@ class LatentDisplay:
     def _draw_classes(self, codes: Any, names: Any, label_classes: bool, plt: Any) -> None:
         few = len(names) <= N_CLASSES
         shades = plt.get_cmap("viridis")(np.linspace(0, 0.95, len(names)))
+        names = [literal(str(name)) for name in names]
         for k, name in enumerate(names):
             colour = COLOURS[k % len(COLOURS)] if few else shades[k]
             rows = codes == k
@@ -364,9 +366,11 @@ class LatentDisplay:
             for k, name in enumerate(names):
                 x, y = np.median(self.points[codes == k], axis=0)
                 self.ax_.text(x, y, name, ha="center", va="center", fontsize="small", bbox=box, zorder=4)
-        self.legend_ = self.ax_.legend(
-            loc="upper left", bbox_to_anchor=(1, 1), ncols=math.ceil(len(names) / 20), frameon=False
-        )
+        places = list(map(str, range(len(names))))  # labels that begin with "_" would be left out
+        style = {"loc": "upper left", "bbox_to_anchor": (1, 1), "frameon": False}
+        self.legend_ = self.ax_.legend(self.scatters_, places, ncols=math.ceil(len(names) / 20), **style)
+        for text, name in zip(self.legend_.get_texts(), names, strict=True):
+            text.set_text(name)
         for handle in self.legend_.legend_handles:
             handle.set(sizes=[36])  # to be told apart even if the points are tiny
             if not np.ndim(handle.get_alpha()):

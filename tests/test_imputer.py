@@ -31,6 +31,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import estimator_checks, get_tags
 
 from skvae import VAEImputer, VAETransformer, load, save
+from skvae._holes import find_holes
 from skvae.imputer import default_estimator
 from skvae.networks import Conv
 
@@ -756,6 +757,36 @@ def test_na_among_the_objects_of_an_array(mark):
     X = np.array([[1, pd.NA], [2, 3]] * 9, dtype=object)
     filled = VAEImputer(tiny(), missing_values=mark, random_state=0).fit_transform(X)
     assert np.isfinite(filled).all()
+
+
+def test_tables_of_the_other_library_than_in_fit():
+    X = pd.DataFrame(
+        {
+            "number": np.random.default_rng(0).normal(size=80),
+            "moment": pd.date_range("2020", periods=80, tz="Europe/Vienna").as_unit("us"),
+            "truth": pd.Series([True, False] * 40, dtype=object),
+            "span": pd.to_timedelta(np.arange(80), unit="s").astype("timedelta64[us]"),
+            "text": ["u", "v"] * 40,
+        }
+    )
+    X.loc[::5, ["moment", "truth", "span", "text"]] = None
+    other = pl.from_pandas(X)
+    fit = [VAEImputer(tiny(), random_state=0).fit(table) for table in (X, other)]
+    for table in (X, other):
+        a, b = (imputer.transform(table) for imputer in fit)
+        assert a.equals(b)
+        assert list(a.dtypes) == list(table.dtypes)
+        assert not find_holes(a, np.nan).any()
+
+
+@pytest.mark.parametrize("make", [pd.DataFrame, pl.DataFrame])
+def test_a_column_with_the_name_of_an_indicator(make):
+    X = make({"a": [1.0, None] * 20, "missingindicator_a": [1.0, 2.0] * 20})
+    imputer = VAEImputer(tiny(), add_indicator=True).fit(X)
+    with pytest.raises(
+        ValueError, match="'missingindicator_a', the name of one that add_indicator=True adds"
+    ):
+        imputer.transform(X)
 
 
 # -- bad input -----------------------------------------------------------------------------------

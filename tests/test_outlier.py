@@ -601,3 +601,17 @@ def test_scores_of_the_default_are_densities():
     drawn = detector.estimator_.sample(20_000, random_state=1).value_counts(normalize=True)
     scores = detector.score_samples(drawn.index.to_frame(index=False))
     np.testing.assert_allclose(np.exp(scores), drawn, rtol=0.15)
+
+
+@pytest.mark.parametrize("contamination", [0.005, 0.1, "auto"])
+@pytest.mark.parametrize("n_impossible", [1, 30, 100])
+def test_rows_of_probability_zero_are_outliers_and_leave_a_threshold(contamination, n_impossible):
+    X = np.random.default_rng(0).integers(0, 3, (100, 4)).astype(float)
+    vae = VAETransformer(1, likelihood="categorical", max_iter=2, random_state=0).fit(X)
+    rows = X.copy()
+    rows[:n_impossible, 0] = 3  # a code that the model has not seen
+    detector = VAEOutlierDetector(FrozenEstimator(vae), contamination=contamination).fit(rows)
+    assert np.isfinite(detector.offset_)
+    labels = detector.predict(rows)
+    assert (labels[:n_impossible] == -1).all()
+    assert np.sum(labels == -1) <= max(n_impossible, 10)

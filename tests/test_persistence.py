@@ -869,6 +869,16 @@ HOSTILE_TEXTS = {
 }
 
 
+def test_who_may_read_a_file_stays(tmp_path):
+    path = tmp_path / "model.skvae"
+    save(small(), path)
+    path.chmod(0o640)
+    save(small(), path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    save(small(), os.devnull)  # no file to be replaced
+    assert not stat.S_ISREG(os.stat(os.devnull).st_mode)
+
+
 def test_a_network_of_many_models_is_checked_once(fitted, monkeypatch):
     vae = copy.copy(fitted.module_)
     checks = []

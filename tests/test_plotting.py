@@ -13,7 +13,7 @@ import pandas as pd
 import polars as pl
 import pytest
 import sklearn
-from matplotlib.colors import to_hex, to_rgb
+from matplotlib.colors import Normalize, to_hex, to_rgb
 from scipy import stats
 from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
@@ -797,3 +797,39 @@ def test_columns_go_by_their_own_names_before_places():
     table.columns = [10, 20, 30, 40]
     display = MarginalsDisplay.from_tables(table, table, columns=[40, 0])
     assert [marginal.name for marginal in display.marginals] == ["40", "10"]
+
+
+@pytest.mark.parametrize("names", [["p$\\frac$", "b"], ["_a", "_b"], ["", "b"]])
+def test_class_names_are_drawn_as_they_are(names):
+    y = np.array(names)[np.arange(40) % 2]
+    X = np.random.default_rng(0).normal(size=(40, 4))
+    display = LatentDisplay.from_latents(X[:, :2], y)
+    display.figure_.canvas.draw()
+    shown = [text.get_text().replace(r"\$", "$") for text in display.legend_.get_texts()]
+    assert shown == sorted(names)
+    vae = VAETransformer(1, conditional=True, max_iter=1, random_state=0).fit(X, y)
+    SampleDisplay.from_estimator(vae, image_shape=(2, 2), n_samples=4).figure_.canvas.draw()
+
+
+def test_masked_pixels_and_those_of_nullable_types_are_missing():
+    X = np.random.default_rng(0).normal(size=(40, 4))
+    assert np.isnan(SampleDisplay.from_images(np.ma.masked_greater(X, 1)).images).sum() == (X > 1).sum()
+    table = pd.DataFrame(X, columns=list("abcd")).astype("Float64")
+    table.iloc[0, 0] = pd.NA
+    vae = VAETransformer(1, max_iter=1, random_state=0).fit(table)
+    display = ReconstructionDisplay.from_estimator(vae, table)
+    assert np.isnan(display.images).sum() == 1
+
+
+def test_what_displays_refuse():
+    X = np.random.default_rng(0).random((7, 4))
+    table = pd.DataFrame(X, columns=list("abcd"))
+    assert CorrelationDisplay.from_tables(X, X, norm=Normalize(-1, 1)).axes_.size
+    with pytest.raises(TypeError, match="Got norm; expected vmin and vmax"):
+        SampleDisplay.from_images(X, norm=Normalize(0, 1))
+    with pytest.raises(ValueError, match="Got 5 row_names for 7 images"):
+        SampleDisplay.from_images(X, row_names=list("abcde"))
+    with pytest.raises(ValueError, match=r"Got columns=\[True, False\]"):
+        MarginalsDisplay.from_tables(X, X, columns=[True, False])
+    with pytest.raises(ValueError, match="Got a synthetic table without a row"):
+        MarginalsDisplay.from_tables(table, table[:0])

@@ -196,6 +196,13 @@ def test_days_of_arrow_with_holes(kind):
     assert report["distance_holdout_median"] == 0
 
 
+def test_masked_cells_are_missing():
+    X = np.random.default_rng(0).normal(size=(60, 2))
+    masked = np.ma.masked_greater(X, 0.5)
+    holes = np.where(X > 0.5, np.nan, X)
+    assert privacy_report(masked, X, X) == privacy_report(holes, X, X)
+
+
 def test_numbers_among_objects_are_numbers():
     table = pd.DataFrame(np.random.default_rng(0).normal(size=(90, 2)), columns=["a", "b"])
     train, holdout = table[:45], table[45:]
