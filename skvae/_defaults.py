@@ -16,8 +16,9 @@ LEAST_BATCH = 128  # rows of a table in a step, or what is drawn for so few of t
 SMALL = 1000  # rows below which plain narrow networks generalise better than normalised wide ones
 MEDIUM = 5000  # rows of numbers from which on the widest networks do not learn single rows
 # Precision of the Gaussian prior on a weight, over all rows: for each of columns squared, as chance relates
-# pairs of them; least; most. For arrays where rows are few and many.
+# pairs of them; least; most. For arrays where rows are few, where the most is for up to 32 columns, and many.
 PRECISIONS_OF_NUMBERS = (0.1, 2.5, 25.0), (0.4, 10.0, 200.0)
+NARROW, WIDEST = 32, 320  # columns from which on, and up to which, few rows are learned by heart the more
 PRECISIONS_OF_TABLES = 0.25, 0.05, 50.0  # the second is for each row: as many must say the same
 ONE_THREAD_PRODUCTS = 30e6  # multiplications per step below which a second thread does not pay
 
@@ -87,6 +88,7 @@ def choose_plan(
     noise = 0.0 if table else choose_noise(amount, n_columns)
     per_pair, least, most = PRECISIONS_OF_TABLES if table else PRECISIONS_OF_NUMBERS[large]
     least *= amount if table else 1.0
+    most *= 1.0 if table or large else min(max(NARROW, n_columns), WIDEST) / NARROW
     weight_precision = min(most, max(least, per_pair * n_columns**2))
     tied = 0.9 if params["n_components"] <= 3 else 0.4  # a map to look at, or a density
     going_on = passing or n_before > 0

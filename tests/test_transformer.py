@@ -1235,6 +1235,14 @@ def test_what_is_set_outside_changes_nothing(setting, kind):
         pd.testing.assert_frame_equal(pd.DataFrame(np.atleast_2d(a)), pd.DataFrame(np.atleast_2d(b)), rtol=0)
 
 
+def test_more_columns_than_rows_are_not_learned_by_heart():
+    rng = np.random.default_rng(0)
+    plane = rng.normal(size=(3, 300))
+    X, others = (rng.normal(size=(n, 3)) @ plane + 0.3 * rng.normal(size=(n, 300)) for n in (100, 300))
+    score = VAETransformer(random_state=0).fit(X).score(others)
+    assert score > -120  # FactorAnalysis(3) has -87; by the weight decay that suits 16 columns it was -196
+
+
 @pytest.mark.parametrize("missing", [False, True])
 def test_imputed_rows_are_no_view_of_those_given(missing):
     X = np.random.default_rng(0).normal(size=(40, 3))
