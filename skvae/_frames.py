@@ -106,7 +106,7 @@ def _rebuild_pandas(name: str, parts: Any, pandas: Any) -> Any:
             raise ValueError(f"a range of {len(index)} labels is too long")
         return index
     if name == "MultiIndex":
-        return pandas.MultiIndex.from_tuples(_list(parts[0]), names=_list(parts[1]))
+        return pandas.MultiIndex.from_tuples(listed(parts[0]), names=listed(parts[1]))
     if name in ("CategoricalDtype", "SparseDtype"):
         return getattr(pandas, name)(*parts)
     if name == "StringDtype":
@@ -122,7 +122,7 @@ def _rebuild_pandas(name: str, parts: Any, pandas: Any) -> Any:
     if name == "Period":
         return pandas.Period(ordinal=parts[0], freq=_text(parts[1]))
     if name == "PeriodIndex":
-        return pandas.PeriodIndex.from_ordinals(_list(parts[0]), freq=_text(parts[1]), name=parts[2])
+        return pandas.PeriodIndex.from_ordinals(listed(parts[0]), freq=_text(parts[1]), name=parts[2])
     if name == "dtype":
         return _pandas_dtype(parts, pandas)
     if name != "Index":
@@ -130,13 +130,14 @@ def _rebuild_pandas(name: str, parts: Any, pandas: Any) -> Any:
     labels, dtype, name = parts
     if getattr(dtype, "kind", "O") not in INDEX_KINDS:
         raise ValueError(f"an index of {dtype!r} is not known")
-    return pandas.Index(_list(labels), dtype=dtype, name=name, tupleize_cols=False)
+    return pandas.Index(listed(labels), dtype=dtype, name=name, tupleize_cols=False)
 
 
-def _list(value: Any) -> list[Any]:
-    if not isinstance(value, list):  # a range of any length takes a few bytes
-        raise ValueError(f"a {type(value).__name__} stands for a list")  # noqa: TRY004 -- of a file
-    return value
+def listed(parts: Any) -> list[Any]:
+    """Return a list as it is; raise ValueError for anything else, as a range of any length is a few bytes."""
+    if not isinstance(parts, list):
+        raise ValueError(f"it has a {type(parts).__name__} in place of a list")  # noqa: TRY004 -- of a file
+    return parts
 
 
 def _string_dtype(storage: Any, nullable: Any, pandas: Any) -> Any:

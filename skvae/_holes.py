@@ -178,11 +178,9 @@ def _fill_pandas(series: Any, hole: Array, values: Any) -> Any:
         return _fill_pandas(series.sparse.to_dense(), hole, values).astype(dtype)
     values = np.broadcast_to(values, len(series)) if np.ndim(values) == 0 else values
     if not hasattr(values, "iloc"):
-        moments = (
-            getattr(values, "dtype", None) is not None and zone_of(values.dtype) is not None
-        )  # of polars
+        zone = zone_of(getattr(values, "dtype", None))  # of polars
         values = pandas.Series(np.asarray(values))
-        values = values.dt.tz_localize("UTC") if moments else values
+        values = values if zone is None else values.dt.tz_localize("UTC")
     values = values[hole]
     if isinstance(dtype, pandas.CategoricalDtype):
         new = [level for level in values.unique() if level not in dtype.categories]

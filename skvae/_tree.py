@@ -182,7 +182,7 @@ class Reader:
             return _frames.rebuild(kind, parts)
         if kind not in self._kinds:
             raise ValueError(f"it has a value of unknown kind {kind!r}")
-        return self._kinds[kind](listed(parts) if kind in LISTED else parts)
+        return self._kinds[kind](_frames.listed(parts) if kind in LISTED else parts)
 
     def _same(self, number: Any) -> Any:
         if type(number) is not int:
@@ -238,13 +238,6 @@ class Reader:
         restore = getattr(value, "__setstate__", vars(value).update)
         restore(state)
         return value
-
-
-def listed(parts: Any) -> list[Any]:
-    """Return a list as it is; raise ValueError for anything else."""
-    if not isinstance(parts, list):
-        raise ValueError(f"it has a {type(parts).__name__} in place of a list")  # noqa: TRY004 -- of a file
-    return parts
 
 
 def hex_int(value: int) -> dict[str, str]:
@@ -344,14 +337,14 @@ def _defaults(cls: Any) -> dict[str, Any]:
 
 def _shape(shape: Any, size: int) -> tuple[int, ...]:
     """Return a shape as a tuple, or raise if it does not hold `size` values."""
-    shape = tuple(listed(shape))
+    shape = tuple(_frames.listed(shape))
     if any(type(n) is not int or n < 0 for n in shape) or len(shape) > 32 or math.prod(shape) != size:
         raise ValueError(f"the shape {shape!r} does not hold {size} values")
     return shape
 
 
 def _objects(parts: Any) -> Array:
-    shape, items = parts[0], listed(parts[1])
+    shape, items = parts[0], _frames.listed(parts[1])
     array = np.empty(len(items), dtype=object)
     for i, item in enumerate(items):  # one by one: items that are lists are no axes
         array[i] = item
