@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import scipy.optimize
 import torch
 from sklearn.base import BaseEstimator
 from torch import nn
@@ -323,20 +324,21 @@ class ObservationModel(Independent):
     @torch.enable_grad()
     def _search_constants(self, x: torch.Tensor, output: torch.Tensor, weight: torch.Tensor) -> None:
         """Climb to the constants under which some rows are likeliest, given what the decoder says."""
-        before, params = self.constants.detach().clone(), self._params(output)
-        seen = torch.where(torch.isnan(x), 0.0, weight[:, None])
-        filled = torch.nan_to_num(x)
-        search = torch.optim.LBFGS([self.constants], max_iter=50, line_search_fn="strong_wolfe")
+        params = self._params(output).double()
+        seen = torch.where(torch.isnan(x), 0.0, weight[:, None]).double()
+        filled, shape = torch.nan_to_num(x).double(), self.constants.shape
 
-        def loss() -> torch.Tensor:
-            value = -(self.likelihood.log_prob(filled, params, self.constants) * seen).sum(-1).mean()
-            (self.constants.grad,) = torch.autograd.grad(value, [self.constants])
-            return value
+        def loss(values: Array) -> tuple[float, Array]:
+            constants = torch.tensor(values.reshape(shape), device=x.device, requires_grad=True)
+            value = -(self.likelihood.log_prob(filled, params, constants) * seen).sum(-1).mean()
+            (gradient,) = torch.autograd.grad(value, [constants])
+            return value.item(), gradient.cpu().numpy().ravel()
 
-        search.step(loss)
-        self.constants.grad = None
-        if not torch.isfinite(self.constants).all():
-            self.constants.data.copy_(before)
+        start = self.constants.detach().cpu().double().numpy().ravel()
+        # torch.optim.LBFGS imports torch's compiler, which takes seconds
+        found = scipy.optimize.minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 50}).x
+        if np.isfinite(found).all():
+            self.constants.data.copy_(torch.tensor(found.reshape(shape)))
 
     def mean(self, output: torch.Tensor) -> torch.Tensor:
         """Return E[x given z] in the units of the data, shape (..., n_features)."""
