@@ -459,7 +459,7 @@ def mixed_table(n=120):
 
 @pytest.fixture(scope="module")
 def mixed_imputer():
-    return VAEImputer(VAETransformer(2), random_state=0, n_draws=50).fit(mixed_table()[0])
+    return VAEImputer(VAETransformer(2, max_iter=350), random_state=0, n_draws=50).fit(mixed_table()[0])
 
 
 def test_mixed_pandas(mixed_imputer):
@@ -479,7 +479,7 @@ def test_mixed_pandas(mixed_imputer):
 
 def test_mixed_polars(mixed_imputer):
     table = pl.from_pandas(mixed_table()[0])
-    imputer = VAEImputer(VAETransformer(2), random_state=0, n_draws=50).fit(table)
+    imputer = VAEImputer(VAETransformer(2, max_iter=350), random_state=0, n_draws=50).fit(table)
     filled = imputer.transform(table)
     assert filled.schema == table.schema
     assert sum(filled.null_count().row(0)) == 0

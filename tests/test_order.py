@@ -167,7 +167,7 @@ def output_of(model, n_rows=1):
 
 
 def test_a_density_with_an_order_sums_to_one_and_is_drawn_from(model):
-    rows = torch.tensor(list(itertools.product(range(-300, 300), repeat=2)), dtype=torch.float64)
+    rows = torch.tensor(list(itertools.product(range(-200, 200), repeat=2)), dtype=torch.float64)
     near = torch.tensor(list(itertools.product(range(4), range(6))), dtype=torch.float64)
     output = output_of(model)
     with torch.no_grad():

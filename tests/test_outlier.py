@@ -450,7 +450,7 @@ def mixed_table(n=120):
 def test_mixed_table(library):
     table = mixed_table()
     table = table if library == "pandas" else pl.from_pandas(table)
-    detector = VAEOutlierDetector(VAETransformer(2), random_state=0).fit(table)
+    detector = VAEOutlierDetector(VAETransformer(2, max_iter=250), random_state=0).fit(table)
     surprise = detector.explain(table)
     assert surprise.shape == (120, 5)
     np.testing.assert_allclose(surprise.sum(axis=1), -detector.score_samples(table), rtol=1e-6, atol=1e-6)
@@ -597,7 +597,7 @@ def test_a_level_never_seen_is_less_normal_than_a_rare_one():
 
 def test_scores_of_the_default_are_densities():
     table = pd.DataFrame({"c": np.where(np.arange(300) < 60, "y", "x"), "b": np.arange(300) % 2 > 0})
-    detector = VAEOutlierDetector(random_state=0, marginals=0, n_draws=2000).fit(table)
+    detector = VAEOutlierDetector(random_state=0, marginals=0, n_draws=500).fit(table)
     drawn = detector.estimator_.sample(20_000, random_state=1).value_counts(normalize=True)
     scores = detector.score_samples(drawn.index.to_frame(index=False))
     np.testing.assert_allclose(np.exp(scores), drawn, rtol=0.15)

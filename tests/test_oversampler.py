@@ -416,7 +416,8 @@ def test_mixed_tables_keep_what_they_are():
 def test_mixed_tables_are_learned():
     table, y = mixed_table(120)
     table["string"] = np.where(y == "few", "x", "y")
-    new = check_mixed_pandas(VAETransformer(2), table, y)
+    vae = VAETransformer(2, hidden_layer_sizes=(32,), max_iter=300)
+    new = check_mixed_pandas(vae, table, y)
     assert new["time"].dropna().between(table["time"].min(), table["time"].max()).mean() > 0.8
     assert (new["string"].dropna() == "x").mean() > 0.65  # of 80 rows, learned from 20
     check_mixed_polars(tiny(), *to_polars(table, y))

@@ -649,7 +649,7 @@ def test_partial_fit_refuses_other_columns(diabetes):
 def test_passes_over_chunks_are_as_good_as_a_fit():
     rng = np.random.default_rng(0)
     table = np.tanh(rng.normal(size=(1400, 2)) @ rng.normal(size=(2, 6))) + 0.3 * rng.normal(size=(1400, 6))
-    X, X_test, n_passes = table[:1000], table[1000:], 40
+    X, X_test, n_passes = table[:1000], table[1000:], 25
     passing = VAETransformer(3, random_state=0)
     for _ in range(n_passes):
         for chunk in np.split(X, 4):
@@ -1143,8 +1143,8 @@ def test_likelihood_goes_by_type_never_by_values():
 def test_repeated_rows_are_much_data():
     rng = np.random.default_rng(0)
     centres = rng.random((3, 8)).round() * 0.8 + 0.1
-    table = (rng.random((6000, 8)) < centres[rng.integers(3, size=6000)]).astype(float)
-    X, X_test = table[:5000], table[5000:]
+    table = (rng.random((4000, 8)) < centres[rng.integers(3, size=4000)]).astype(float)
+    X, X_test = table[:3000], table[3000:]
     p = X.mean(axis=0)
     independent = np.mean(np.sum(np.log(np.where(X_test == 1, p, 1 - p)), axis=1))
     vae = VAETransformer(2, likelihood="bernoulli", random_state=0).fit(X)  # at most 256 distinct rows
@@ -1556,7 +1556,7 @@ def test_scores_are_lower_bounds_on_average(n_draws):
         generator = torch.Generator().manual_seed(0)
         n_there = n_draws // 4
         error = []
-        for _ in range(400):
+        for _ in range(200):
             shape = (n_draws - n_there, 40, 1)
             noise = torch.randn(shape, generator=generator, dtype=torch.float64)
             there = module.prior.sample(40 * n_there, generator).view(n_there, 40, 1)
