@@ -308,7 +308,8 @@ def test_text_marker(library):
         }
     )
     table = table if library == "pandas" else pl.from_pandas(table)
-    filled = VAEImputer(VAETransformer(2), missing_values="?", random_state=0).fit_transform(table)
+    imputer = VAEImputer(VAETransformer(2, max_iter=200), missing_values="?", random_state=0)
+    filled = imputer.fit_transform(table)
     assert filled["a"].to_list()[:4] == ["x", "y", "x", "y"]
     assert filled["b"].to_list()[:4] == ["u", "v", "u", "v"]
     assert dict(zip(filled.columns, filled.dtypes, strict=True)) == dict(

@@ -56,7 +56,7 @@ LAYERS = [
     ["__init__"],
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-DEPENDENCIES = {"joblib", "numpy", "sklearn", "torch"}  # what may be imported at the top of a module
+DEPENDENCIES = {"joblib", "numpy", "scipy", "sklearn", "torch"}  # what may be imported at the top of a module
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

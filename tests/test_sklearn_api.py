@@ -131,7 +131,7 @@ def list_checks():
             seen[check_name] = seen.get(check_name, 0) + 1
             number = f"-{seen[check_name]}" if seen[check_name] > 1 else ""
             yield pytest.param(instance, check, id=f"{name}-{check_name}{number}")
-        for check_name in FURTHER_CHECKS if name in ("default", "conditional") else ():
+        for check_name in FURTHER_CHECKS if name in ("normal", "conditional") else ():
             check = getattr(estimator_checks, check_name)
             # these fit a DataFrame and transform an array, or the reverse: scikit-learn rightly warns
             mark = pytest.mark.filterwarnings("ignore:X (has|does not have valid) feature names:UserWarning")
@@ -153,7 +153,7 @@ def test_check(estimator, check):
 
 
 def test_no_check_is_missing():
-    names = [param.id.removeprefix("default-") for param in CHECKS if param.id.startswith("default-")]
+    names = [param.id.removeprefix("normal-") for param in CHECKS if param.id.startswith("normal-")]
     assert len(names) >= 60
     assert {
         "check_dict_unchanged",

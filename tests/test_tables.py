@@ -291,7 +291,8 @@ def test_weights_are_relative_below_one(table):
     small_ones, shares = (small().fit(table, sample_weight=w) for w in (weight * 1e-3, weight / weight.sum()))
     sizes = [vae.module_.likelihood.sizes for vae in (small().fit(table), small_ones, shares)]
     assert sizes[0] == sizes[1] == sizes[2]
-    np.testing.assert_allclose(small_ones.score_samples(table), shares.score_samples(table), rtol=1e-3)
+    some = table[:60]
+    np.testing.assert_allclose(small_ones.score_samples(some), shares.score_samples(some), rtol=1e-3)
 
 
 def test_rows_of_weight_zero_are_left_out(table):
@@ -299,7 +300,8 @@ def test_rows_of_weight_zero_are_left_out(table):
     weight[0] = 0
     rare = table.assign(town=np.where(weight == 0, "Rome", table["town"]))
     vae = small().fit(rare, sample_weight=weight)
-    np.testing.assert_array_equal(vae.score_samples(table), small().fit(rare[1:]).score_samples(table))
+    some = table[:60]
+    np.testing.assert_array_equal(vae.score_samples(some), small().fit(rare[1:]).score_samples(some))
     with pytest.raises(ValueError, match=r"'Rome' for column 'town'; expected a level"):
         vae.sample_conditional({"town": "Rome"})
 
