@@ -18,6 +18,7 @@ TAIL_ROWS = 1000  # from which on an eighth moment is not that of one row
 NORMAL_EIGHTH = 105  # the eighth moment of N(0, 1)
 TAIL_VALUES = 1 << 26  # values that tell how heavy the tails are, where there are more
 CHUNK_VALUES = 1 << 20  # values handled at once where a copy must be made: 8 MB of float64
+MOST_VALUES = 1 << 22  # the same where a model has as many weights, all of which each call reads
 
 
 def row_chunks(n_rows: int, n_values_per_row: int, limit: int = CHUNK_VALUES) -> Iterator[slice]:
@@ -311,9 +312,10 @@ def apply_to_rows(
     """
     device = next(module.parameters()).device
     width = max(size for p in module.parameters() for size in p.shape)
+    limit = min(max(CHUNK_VALUES, sum(p.numel() for p in module.parameters())), MOST_VALUES)
     out: Any = None
     with as_told(), threads(), tiny_as_zero():
-        for rows in row_chunks(len(X), copies * width):
+        for rows in row_chunks(len(X), copies * width, limit):
             tensors = [as_tensor(a[rows], view).to(device) for a in (X, y) if a is not None]
             part = function(*tensors).cpu().numpy()
             if out is None:

@@ -261,6 +261,22 @@ def test_apply_to_rows_in_bounded_batches(dtype):
     assert len(sizes) > 1
 
 
+@pytest.mark.parametrize(("n_hidden", "n_values"), [(100, 1 << 20), (1_300, 2_000_000), (10_000, 1 << 22)])
+def test_apply_to_rows_takes_as_many_values_as_there_are_weights(n_hidden, n_values):
+    module = torch.nn.Linear(1_500, n_hidden)
+    sizes = []
+
+    def function(x):
+        sizes.append(len(x))
+        return x[:, :1]
+
+    apply_to_rows(function, np.zeros((5_000, 1)), module, copies=3)
+    n_weights, width = 1_501 * n_hidden, max(1_500, n_hidden)
+    limit = min(max(1 << 20, n_weights), 1 << 22)
+    assert abs(limit - n_values) < 0.05 * n_values
+    assert set(sizes[:-1]) == {limit // (3 * width)}
+
+
 @pytest.mark.parametrize("writeable", [True, False])
 def test_apply_to_rows_gives_a_view_on_request(writeable):
     X = np.random.RandomState(0).randn(50, 3)
