@@ -66,7 +66,7 @@ class Adam:
             for tensor, value in zip(ours, theirs, strict=True):
                 tensor.copy_(value)
         self.n_steps = state["n_steps"].to(self.n_steps, copy=True)
-        self.usual_norm = state.get("usual_norm", self.usual_norm).to(self.n_steps, copy=True)
+        self.usual_norm = state["usual_norm"].to(self.n_steps, copy=True)
 
     @torch.no_grad()
     def swap_average(self) -> None:

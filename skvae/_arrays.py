@@ -1,6 +1,5 @@
 """NumPy's side of the border: moments, distinct rows, containers, bounded batches."""
 
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,6 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from ._series import library_of
 from ._threads import as_told, threads, tiny_as_zero
 from ._typing import Array, Table
 from ._values import are_whole, is_missing, read_number, round_whole
@@ -86,10 +86,7 @@ def split_rows(n_rows: int, fraction: float, seed: int) -> tuple[Array, Array]:
 
 
 def choose_rows(n_rows: int, n: int, seed: int) -> Array:
-    """Return the indices of n random rows, or of all if there are fewer, in order.
-
-    With an equal seed they are the last ones that `split_rows` would set aside.
-    """
+    """Return the indices of n random rows, or of all if there are fewer, in order."""
     return np.sort(np.random.RandomState(seed).permutation(n_rows)[-n:])
 
 
@@ -191,11 +188,7 @@ class Container:
     """Remember which kind of table came in, to give the same kind back."""
 
     def __init__(self, X: Table) -> None:
-        self.kind = None
-        for library in ("pandas", "polars"):
-            frame = getattr(sys.modules.get(library), "DataFrame", None)
-            if frame is not None and isinstance(X, frame):
-                self.kind = library
+        self.kind = library_of(X)
         self.columns = X.columns if self.kind else None
         types = dict(zip(X.columns, X.dtypes, strict=True)) if self.kind else {}
         self.whole = {name: dtype for name, dtype in types.items() if _is_whole(dtype)}

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import sklearn
 from sklearn.base import _fit_context
 from sklearn.frozen import FrozenEstimator
+from sklearn.utils import _safe_indexing
 from sklearn.utils._metadata_requests import MetadataRequest, MethodMetadataRequest
 from sklearn.utils._param_validation import Interval, MissingValues, StrOptions
 from sklearn.utils.validation import _check_feature_names_in as check_feature_names_in
@@ -34,6 +35,7 @@ except ImportError:  # scikit-learn < 1.9
 Method = TypeVar("Method", bound=Callable[..., Any])
 fit_context: Callable[..., Callable[[Method], Method]] = _fit_context  # scikit-learn does not say so
 with_callbacks: Callable[[Method], Method] = _with_callbacks
+safe_indexing: Callable[..., Any] = _safe_indexing
 
 LIBRARIES = tuple(str(Path(file).parent) for file in (__file__, sklearn.__file__))
 

@@ -1,5 +1,6 @@
 """Files that are either as they were or new and whole."""
 
+import errno
 import os
 import secrets
 import stat
@@ -18,8 +19,11 @@ def write_file(path: str | os.PathLike[str], *chunks: bytes | memoryview) -> Non
         with open(path, "wb") as file:
             file.writelines(chunks)
         return
+    folder = os.path.dirname(path)
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), folder)
     mode = stat.S_IMODE(os.stat(path).st_mode) if os.path.exists(path) else None
-    beside = os.path.join(os.path.dirname(path), f".skvae-{secrets.token_hex(8)}.tmp")
+    beside = os.path.join(folder, f".skvae-{secrets.token_hex(8)}.tmp")
 
     def create(name: str, flags: int) -> int:
         return os.open(name, flags, 0o666 if mode is None else 0o600)

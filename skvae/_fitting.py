@@ -25,7 +25,15 @@ from ._reading import read_classes, read_training, read_validation
 from ._rows import AnyRows, Data, is_streamed, load_rows
 from ._threads import as_told, threads, tiny_as_zero
 from ._typing import Array, History
-from ._validation import OBJECTIVES, PRIORS, build_network, resolve, resolve_device, resolve_likelihood
+from ._validation import (
+    OBJECTIVES,
+    PARAMETER_CONSTRAINTS,
+    PRIORS,
+    build_network,
+    resolve,
+    resolve_device,
+    resolve_likelihood,
+)
 from .likelihoods import Categorical, Mixed
 from .model import VAE, posterior_of
 from .objectives import MMD
@@ -120,11 +128,14 @@ def check_continuing(vae: Any, X: Array) -> None:
     for name, built in vae._built_with.items():
         value = getattr(vae, name)
         text = getattr(vae, "_built_as", {}).get(name, repr(built))  # what is built may have changed
-        same = ADDRESS.sub("", repr(value)) == ADDRESS.sub("", text)  # of another process
-        if not same and (value is not built or hasattr(value, "get_params")):
+        if hasattr(value, "get_params"):  # functions in it have other addresses in another process
+            same = ADDRESS.sub("", repr(value)) == ADDRESS.sub("", text)
+        else:
+            same = value is built or repr(value) == text
+        if not same:
             raise ValueError(
                 f"Got {name}={value!r} for a model that was built with {name}={text}; a fit that goes "
-                "on cannot change it. Set warm_start=False, or use a clone."
+                "on cannot change it. Call fit with warm_start=False, or use a clone."
             )
     vae.likelihood_.check(X)
     if isinstance(vae.likelihood_, Categorical):
@@ -155,6 +166,8 @@ def learn_classes(vae: Any, y: Any, weight: Array | None) -> None:
     vars(vae).pop("classes_", None)
     if not vae.conditional:
         return
+    if y.dtype == object and all(isinstance(label, (bool, np.bool_)) for label in y):
+        y = y.astype(bool)  # as of a table whose booleans had holes
     check_classification_targets(y)
     vae.classes_, codes = np.unique(y, return_inverse=True)
     empty = np.zeros(0, dtype=int) if weight is None else np.flatnonzero(np.bincount(codes, weight) == 0)
@@ -220,6 +233,12 @@ def train_model(
     """Train a copy of `module_` and set what a fit learns beside it."""
     plan = make_plan(vae, data, passing)
     if plan.epochs == 0:
+        if vae.max_iter != "auto" and vae.n_iter_ > vae.max_iter:
+            warn(
+                f"Got max_iter={vae.max_iter} after {vae.n_iter_} epochs and passes, so nothing was trained. "
+                "It counts those of all fits together: raise it, or call partial_fit.",
+                ConvergenceWarning,
+            )
         return
     if vae.n_iter_ == 0 or vae.precision != "auto":
         vae._training_dtype = plan.dtype
@@ -272,7 +291,7 @@ def make_plan(vae: Any, data: Data, passing: bool) -> Plan:
     vae.objective_.check(vae.beta)
     n_before = 0 if passing else vae.n_iter_
     table = isinstance(vae.likelihood_, Mixed)
-    params = vae.get_params()
+    params = {name: getattr(vae, name) for name in PARAMETER_CONSTRAINTS}  # a subclass may not take all
     plan = choose_plan(
         params,
         vae.objective_,
@@ -358,7 +377,8 @@ def attributes_now(vae: Any, model: VAE, rows: AnyRows) -> dict[str, Any]:
     vars(moment).update(vars(vae))  # copy.copy would take it to the CPU
     model.autocast = None
     take_over(moment, model, rows)
-    return {key: value for key, value in vars(moment).items() if key not in vae.get_params()}
+    parameters = {*PARAMETER_CONSTRAINTS, *vae.get_params()}
+    return {key: value for key, value in vars(moment).items() if key not in parameters}
 
 
 def falls_fast(losses: list[float]) -> bool:

@@ -16,6 +16,7 @@ ARROW_DTYPE = re.compile(
     r"u?int(?:8|16|32|64)|halffloat|float|double|bool|string|large_string|null|date32\[day\]|date64\[ms\]"
     r"|duration\[(?:s|ms|us|ns)\]|timestamp\[(?:s|ms|us|ns)(?:, tz=(?P<zone>[\w+/:-]+))?\]"
 )
+ARROW_CATEGORIES = re.compile(r"dictionary<values=(\w+), indices=(u?int(?:8|16|32|64)), ordered=([01])>")
 FIXED_ZONE = re.compile(r"(?:UTC)?(?P<sign>[+-])(?P<hours>[01]\d|2[0-3]):(?P<minutes>[0-5]\d)")
 MAX_RANGE = 10_000_000  # labels of an index that only counts
 INDEX_KINDS = "biufmMO"  # NumPy types of labels; others could claim any amount of memory
@@ -84,8 +85,10 @@ def _describe_pandas(value: Any, pandas: Any) -> tuple[str, Any] | None:
         return "pandas.CategoricalDtype", [value.categories, value.ordered]
     if isinstance(value, pandas.SparseDtype):
         return "pandas.SparseDtype", [value.subtype, value.fill_value]
-    if isinstance(value, pandas.ArrowDtype) and ARROW_DTYPE.fullmatch(str(value.pyarrow_dtype)):
-        return "pandas.ArrowDtype", str(value.pyarrow_dtype)
+    if isinstance(value, pandas.ArrowDtype):
+        text = str(value.pyarrow_dtype)
+        match = ARROW_CATEGORIES.fullmatch(text)
+        return ("pandas.ArrowDtype", text) if ARROW_DTYPE.fullmatch(match[1] if match else text) else None
     if isinstance(value, pandas.api.extensions.ExtensionDtype) and PANDAS_DTYPE.fullmatch(str(value)):
         return "pandas.dtype", str(value)
     return None
@@ -153,6 +156,11 @@ def _string_dtype(storage: Any, nullable: Any, pandas: Any) -> Any:
 
 
 def _arrow_dtype(text: str, pandas: Any) -> Any:
+    categories = ARROW_CATEGORIES.fullmatch(text)
+    if categories:
+        values, index = (_arrow_dtype(part, pandas).pyarrow_dtype for part in categories.groups()[:2])
+        ordered = categories[3] == "1"
+        return pandas.ArrowDtype(import_module("pyarrow").dictionary(index, values, ordered))
     match = ARROW_DTYPE.fullmatch(text)
     if match is None:
         raise ValueError(f"the type {text!r} of pyarrow is not known")

@@ -6,7 +6,7 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 
-from ._series import Series, library_of, read_series, zone_of
+from ._series import Series, library_of, read_series, split_columns, zone_of
 from ._typing import Array, Table
 from ._values import TRUE_FROM, as_held, family, is_missing, round_whole
 
@@ -17,7 +17,6 @@ __all__ = [
     "keep",
     "put",
     "repeat",
-    "split_columns",
     "spread_columns",
     "take_columns",
 ]
@@ -122,7 +121,9 @@ def repeat(X: Table, n: int) -> Table:
     if library_of(X) is None:
         return np.repeat(np.asarray(X), n, axis=0)
     rows = np.repeat(np.arange(len(X)), n)
-    return X.iloc[rows] if library_of(X) == "pandas" else X[rows]
+    if library_of(X) == "pandas":
+        return X.set_flags(allows_duplicate_labels=True).iloc[rows]
+    return X[rows]
 
 
 def keep(X: Table, filled: Table) -> Table:
@@ -161,11 +162,6 @@ def _agree(given: Any, got: Any, known: Array) -> bool:
         return bool((given == got).filter(import_module("polars").Series(known)).all())
     given, got = (np.asarray(column)[known] for column in (given, got))
     return bool(np.all(given == got))
-
-
-def split_columns(X: Table) -> list[Any]:
-    """Return the columns of an array or a table, a list."""
-    return [_column(X, j) for j in range(X.shape[1])]
 
 
 def _column(X: Table, j: SupportsIndex) -> Any:

@@ -29,7 +29,6 @@ class Lookup(nn.Module):
         self.nominal = cells.nominal
         self.lattice = cells.lattice
         self.n_grades = len(cells.heaps)
-        self.n_cells = len(cells.code)
         self.n_codes = len(cells.mass)
         drawn = np.flatnonzero((cells.code >= 0) & (cells.share > 0))
         drawn = drawn[np.argsort(cells.code[drawn], kind="stable")]

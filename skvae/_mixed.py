@@ -1,8 +1,7 @@
 """Mixed: the likelihood of a table, whose columns may depend on each other even given z."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import repeat
+from collections.abc import Callable, Iterator, Sequence
 from numbers import Integral
 from typing import Any, Literal, TypeAlias
 
@@ -135,12 +134,12 @@ class MixedModel(nn.Module):
     ----------
     holed : float
         Share of the rows in a training step of which some cells are hidden.
-    freedom : iterable of float
+    freedom : sequence of float
         By column, the scale of what each code has for itself, which a prior holds near 0.
     """
 
     holed = HOLED
-    freedom: Iterable[float] = repeat(1.0)  # of models saved before there was one for each column
+    freedom: Sequence[float]
     columns: Any  # nn.ModuleList of Lookup, whose items have no methods to mypy
     target: torch.Tensor
     near: torch.Tensor
@@ -183,11 +182,6 @@ class MixedModel(nn.Module):
         self.smooth_head = nn.Parameter(0.5 * torch.randn(n, N_WAVES, n_units) / math.sqrt(n_units))
         self.head_bias = nn.Parameter(torch.tensor(np.log(np.concatenate(flat["mass"])), dtype=torch.float32))
         self.order = Order()
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)  # type: ignore[no-untyped-call]
-        self._modules.setdefault("order", Order())  # models saved before there was one
-        self.stride = float(2 ** (int(self.stride) - 1).bit_length())  # or before it was a power of two
 
     # -- rows ----------------------------------------------------------------------------------
 
@@ -239,7 +233,7 @@ class MixedModel(nn.Module):
 
     def _smoothed(self, free: torch.Tensor, smooth: torch.Tensor) -> torch.Tensor:
         """Return what each code has, and shares with codes beside it, shape (n_codes, ...)."""
-        parts = zip(free.split(self.sizes), self.waves.split(self.sizes), smooth, self.freedom, strict=False)
+        parts = zip(free.split(self.sizes), self.waves.split(self.sizes), smooth, self.freedom, strict=True)
         return torch.cat([torch.addmm(own, wave.to(own), part, beta=beta) for own, wave, part, beta in parts])
 
     def _heads(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -329,7 +323,6 @@ class MixedModel(nn.Module):
         x: torch.Tensor,
         output: torch.Tensor,
         generator: torch.Generator,
-        holes: bool = False,
         known: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Draw the missing cells of rows of cells, column after column.
@@ -340,7 +333,7 @@ class MixedModel(nn.Module):
         Returns
         -------
         values : Tensor of shape (..., n_features)
-            Values in the units of the data; NaN where a cell was not missing, or drawn as missing.
+            Values in the units of the data; NaN where a cell was not missing.
         log_prob : Tensor of shape (...)
             Log-density of the cells that were given, each given z and all columns before it.
         """
@@ -348,7 +341,7 @@ class MixedModel(nn.Module):
         def chance(key: torch.Tensor) -> torch.Tensor:
             return uniform(key.shape, key, generator)
 
-        return self._draw(x, output, generator, holes, chance, known)
+        return self._draw(x, output, generator, False, chance, known)
 
     def _draw(
         self,

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch.autograd.function import once_differentiable
@@ -12,6 +12,19 @@ MIN_LOG_STD = -4.0  # narrower modes lose digits in float32
 JUST_BELOW = MIN_LOG_STD - 1e-6  # modes of the least width may widen
 
 
+def joint_log_prob(z: torch.Tensor, means: Any, log_stds: Any, logits: Any) -> tuple[Any, ...]:
+    """Return the log-density of each mode with its weight, shape (N, n_modes), and what it is made of."""
+    bounded = log_stds.clamp(min=MIN_LOG_STD)
+    precision = torch.exp(-2 * bounded)
+    scaled = means * precision
+    weights = torch.log_softmax(logits, 0)
+    volume = torch.addcmul(bounded, means, scaled, value=0.5).sum(-1)
+    constant = (weights - volume).sub_(0.5 * LOG_2PI * means.shape[-1])
+    powers = torch.cat((z, z.square()), 1)
+    factors = torch.cat((scaled, -0.5 * precision), 1)
+    return torch.addmm(constant, powers, factors.t()), powers, factors, precision, weights
+
+
 class MixtureLogProb(torch.autograd.Function):
     """Log-density of a mixture of diagonal Gaussians by few kernels.
 
@@ -19,20 +32,12 @@ class MixtureLogProb(torch.autograd.Function):
     scaled means and precisions, so that no tensor of shape (..., n_modes, K) is made.
     """
 
-    apply: ClassVar[Callable[..., torch.Tensor]]  # torch has not annotated it
+    apply: Callable[..., torch.Tensor]  # torch has not annotated it
 
     @staticmethod
     def forward(ctx: Any, z: torch.Tensor, means: Any, log_stds: Any, logits: Any) -> Any:
-        bounded = log_stds.clamp(min=MIN_LOG_STD)
-        precision = torch.exp(-2 * bounded)
-        scaled = means * precision
-        weights = torch.log_softmax(logits, 0)
-        volume = torch.addcmul(bounded, means, scaled, value=0.5).sum(-1)
-        constant = (weights - volume).sub_(0.5 * LOG_2PI * means.shape[-1])
         flat = z.reshape(-1, z.shape[-1])
-        powers = torch.cat((flat, flat.square()), 1)
-        factors = torch.cat((scaled, -0.5 * precision), 1)
-        joint = torch.addmm(constant, powers, factors.t())
+        joint, powers, factors, precision, weights = joint_log_prob(flat, means, log_stds, logits)
         shares = torch.softmax(joint, 1)
         log_prob = (joint.amax(1) - shares.amax(1).log_()).view(z.shape[:-1])  # half the time of logsumexp
         ctx.save_for_backward(powers, factors, shares, means, log_stds, precision, weights)

@@ -108,7 +108,6 @@ class Independent(nn.Module, ABC):
         x: torch.Tensor,
         output: torch.Tensor,
         generator: torch.Generator,
-        holes: bool = False,
         known: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Draw the missing cells of standardised rows; `known` ones in the units of the data are not needed.

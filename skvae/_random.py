@@ -36,15 +36,12 @@ def global_seed(seed: int) -> Iterator[None]:
 
     Modules initialise their weights from the global generator, in the default type; there is no other way in.
     """
-    generator = torch.default_generator
-    with _lock:
-        state, dtype = generator.get_state(), torch.get_default_dtype()
-        generator.manual_seed(seed)
+    with GlobalStream(seed):
+        dtype = torch.get_default_dtype()
         torch.set_default_dtype(torch.float32)
         try:
             yield
         finally:
-            generator.set_state(state)
             torch.set_default_dtype(dtype)
 
 

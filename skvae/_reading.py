@@ -1,12 +1,13 @@
 """What an estimator's methods are given, checked and turned into matrices, weights and codes."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from sklearn.utils import _safe_indexing, check_consistent_length, column_or_1d
+from sklearn.utils import check_consistent_length, column_or_1d
 from sklearn.utils.validation import validate_data
 
-from ._compat import check_sample_weight, warn
+from ._compat import check_sample_weight, safe_indexing, warn
 from ._holes import spread_columns
 from ._observation import OfTable
 from ._rows import Data, is_mapped, is_streamed
@@ -89,8 +90,8 @@ def read_training(
         weight = read_weights(sample_weight, X)  # before levels are learned of rows that do not count
         rows = np.flatnonzero(weight)
         check_consistent_length(X, y if labelled else None)
-        y = _safe_indexing(column_or_1d(y, warn=True), rows) if labelled else y
-        X, sample_weight = _safe_indexing(X, rows), weight[rows]
+        y = safe_indexing(column_or_1d(y, warn=True), rows) if labelled else y
+        X, sample_weight = safe_indexing(X, rows), weight[rows]
     if labelled:
         refuse_missing(column_or_1d(y))
     given = X
@@ -155,10 +156,17 @@ def read_validation(vae: Any, X: Any, y: Any) -> Data | None:
 
 def complete_given(vae: Any, given: Any) -> Any:
     """Return a DataFrame of columns in any order as one of all, the others empty; all else as it is."""
-    names, some = _name_columns(vae), set(given.columns) if is_frame(given) else set()
-    if not some or not some <= set(names) or len(some) < given.shape[1]:
+    names, some = _name_columns(vae), list(given.columns) if is_frame(given) else []
+    if not some or len(set(some)) < len(some) or not set(some) & set(names):
         return given
+    _refuse_names(some, names, "given")
     return spread_columns(given, names)
+
+
+def _refuse_names(some: Iterable[Any], names: list[Any], given: str) -> None:
+    for name in some:
+        if name not in names:
+            raise ValueError(f"Got {given}, but no column {name!r}; expected some of {names[:20]!r}.")
 
 
 def _name_columns(vae: Any) -> list[Any]:
@@ -181,9 +189,8 @@ def read_given(vae: Any, given: Any) -> Array:
         return X
     X = np.full((1, vae.n_features_in_), np.nan, dtype=vae._dtype)
     names = _name_columns(vae)
+    _refuse_names(given, names, f"given={given!r}")
     for name, value in given.items():
-        if name not in names:
-            raise ValueError(f"Got given={given!r}, but no column {name!r}; expected some of {names[:20]!r}.")
         if _is_several(value) and not _is_level(vae, names.index(name), value):
             raise ValueError(
                 f"Got {type(value).__name__} of several values for column {name!r}; expected one. For "
@@ -225,11 +232,19 @@ def read_classes(vae: Any, y: Any, n_rows: int, *, may_be_one: bool = False) -> 
         raise ValueError("Got y for a model without classes. Set conditional=True and fit it with y.")
     y = column_or_1d(y)
     check_consistent_length(y, np.empty(n_rows))
+    if vae.classes_.dtype.kind in "mM":  # of which Python knows no nanoseconds
+        y = y.astype(vae.classes_.dtype)
     places = {label: i for i, label in enumerate(vae.classes_.tolist())}
     unseen = list(dict.fromkeys(label for label in y.tolist() if label not in places))
     if unseen:
+        some = np.array(unseen[:5], dtype=y.dtype)
         raise ValueError(
-            f"Got y with classes {unseen[:5]!r} that the model was not trained with; "
-            f"expected some of {vae.classes_[:20].tolist()!r}."
+            f"Got y with classes {_show(some)} that the model was not trained with; "
+            f"expected some of {_show(vae.classes_[:20])}."
         )
     return np.array([places[label] for label in y.tolist()], dtype=np.int64)
+
+
+def _show(classes: Array) -> str:
+    """Return classes for a message: Python has numbers for some of NumPy's moments."""
+    return repr((classes.astype(str) if classes.dtype.kind in "mM" else classes).tolist())

@@ -35,10 +35,6 @@ class Data:
     def __len__(self) -> int:
         return len(self.X)
 
-    def take(self, index: Array) -> "Data":
-        """Return some of the rows."""
-        return Data(*_take((self.X, self.weight, self.y), index))
-
 
 class Batch(NamedTuple):
     """Rows of one step: standardised x, weights of mean 1 over all rows or None, classes or None."""

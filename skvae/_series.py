@@ -30,6 +30,12 @@ def library_of(X: object) -> str | None:
     return None
 
 
+def split_columns(X: Any) -> list[Any]:
+    """Return the columns of an array or a table, by place, as names may be there twice."""
+    by_place = X.iloc if hasattr(X, "iloc") else X
+    return [by_place[:, j] for j in range(X.shape[1])]
+
+
 def module_of(library: Any) -> Any:
     """Return pandas or polars by name; any other could come from a file that someone made up."""
     if library not in ("pandas", "polars"):
@@ -170,7 +176,9 @@ class PandasSeries(Series):
     def kind(self) -> str:
         dtype, pandas = self.data.dtype, import_module("pandas")
         types, arrow = pandas.api.types, str(dtype).removesuffix("[pyarrow]")
-        if isinstance(dtype, pandas.CategoricalDtype) or types.is_bool_dtype(dtype) or arrow == "null":
+        if isinstance(dtype, pandas.CategoricalDtype) or types.is_bool_dtype(dtype):
+            return "level"
+        if arrow == "null" or arrow.startswith("dictionary<"):  # pyarrow's categories
             return "level"
         if types.is_numeric_dtype(dtype) and not types.is_complex_dtype(dtype) and arrow[:7] != "decimal":
             return "number"

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._series import DAY, read_series
+from ._series import DAY, read_series, split_columns
 from ._typing import Array, Table
 from ._values import unmask
 
@@ -43,8 +43,7 @@ class Marginal(NamedTuple):
 def read_table(table: Table, key: str = "a table") -> tuple[list[str], list[Any]]:
     """Return the names of the columns of a table or array, which errors call `key`, and the columns."""
     if hasattr(table, "columns") and hasattr(table, "shape"):
-        by_place = table.iloc if hasattr(table, "iloc") else table
-        return [str(name) for name in table.columns], [by_place[:, i] for i in range(table.shape[1])]
+        return [str(name) for name in table.columns], split_columns(table)
     array = np.asarray(unmask(table))
     if array.ndim != 2 or not array.size:
         raise ValueError(f"Got {key} of shape {array.shape!r}; expected (n_samples, n_features).")

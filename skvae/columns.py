@@ -21,6 +21,7 @@ from ._series import (
     module_of,
     range_of,
     read_series,
+    split_columns,
     to_ticks,
     unit_of,
     zone_of,
@@ -58,6 +59,8 @@ def make_plain(X: Any) -> Any:
     """Return numbers as scikit-learn takes them: no NA among objects, no sparse columns, no masks."""
     if hasattr(X, "collect"):
         raise TypeError("Got a LazyFrame as X; expected its rows. Call collect().")
+    if isinstance(X, list) and any(isinstance(row, dict) for row in X):
+        raise TypeError("Got a list of dicts; expected rows of numbers, or a table. Pass a DataFrame of it.")
     X = unmask(X)
     if isinstance(X, np.ndarray) and X.dtype.kind in "mM":
         raise ValueError(
@@ -271,8 +274,6 @@ class Table:
         Of pandas tables: the names, as they were held.
     """
 
-    header: Any = None
-
     def __init__(self, X: Any, categorical_features: Any = "auto") -> None:
         self.library = library_of(X)
         self.header = X.columns if self.library == "pandas" else None
@@ -314,10 +315,10 @@ class Table:
         """Return a value of a column as a number, NaN if it is missing."""
         column = self.columns[place]
         problem = f"Got {value!r} for column {column.name!r}; expected "
-        if column.empty:
-            raise ValueError(problem + "none: all its cells were missing in fit.")
         if is_missing(value):
             return np.nan
+        if column.empty:
+            raise ValueError(problem + "none: all its cells were missing in fit.")
         if column.kind == "level":
             value = as_held(value, column.dtype) if is_real(value) else value
             if value not in column.levels:
@@ -439,8 +440,7 @@ def _read(X: Any) -> Any:
         return [read_series(column, i) for i, column in enumerate(X.T)]
     if not X.shape[1]:
         raise ValueError(f"Got X with 0 feature(s) (shape={X.shape}) while a minimum of 1 is required.")
-    by_place = X.iloc if hasattr(X, "iloc") else X  # names may be there twice
-    return [read_series(by_place[:, i], name) for i, name in enumerate(X.columns)]
+    return list(map(read_series, split_columns(X), X.columns))
 
 
 def _tell_names(names: Any, expected: Any) -> Any:

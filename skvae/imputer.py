@@ -24,10 +24,10 @@ from ._compat import (
     with_callbacks,
 )
 from ._fitting import all_or_nothing
-from ._holes import append_flags, dig, find_holes, put, split_columns, take_columns
+from ._holes import append_flags, dig, find_holes, put, take_columns
 from ._random import draw_seed
 from ._reading import FLOATS
-from ._series import library_of, read_series
+from ._series import library_of, read_series, split_columns
 from ._typing import Array, RandomState, Rows, Table
 from ._validation import refuse_classes, resolve_estimator
 from ._values import is_missing

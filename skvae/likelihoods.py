@@ -8,7 +8,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from numbers import Real
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -229,7 +229,7 @@ class Gaussian(Columnwise):
 class _GaussianRows(torch.autograd.Function):
     """`Gaussian.log_prob` of complete rows, summed over their columns, by fewer kernels."""
 
-    apply: ClassVar[Callable[..., torch.Tensor]]  # torch has not annotated it
+    apply: Callable[..., torch.Tensor]  # torch has not annotated it
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, mean: Any, log_sigma: Any) -> Any:

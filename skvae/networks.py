@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
 from numbers import Integral
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from sklearn.base import BaseEstimator
@@ -113,7 +113,7 @@ class _Bend(nn.Module):
 class _Asinh(torch.autograd.Function):
     """The inverse hyperbolic sine by vectorised kernels; torch's own takes thrice the time on a CPU."""
 
-    apply: ClassVar[Callable[..., torch.Tensor]]  # torch has not annotated it
+    apply: Callable[..., torch.Tensor]  # torch has not annotated it
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:

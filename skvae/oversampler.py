@@ -16,7 +16,7 @@ from ._reading import refuse_missing
 from ._series import library_of
 from ._typing import Array, RandomState, Table
 from ._validation import resolve_estimator
-from ._values import TRUE_FROM
+from ._values import TRUE_FROM, round_whole
 from .columns import refuse_text
 from .transformer import VAETransformer
 
@@ -125,8 +125,10 @@ class VAEOverSampler(CallbackSupportMixin, BaseOverSampler):
             The rows of X, followed by the new ones class by class, of the kind and the dtypes of X.
         y_resampled : ndarray, list, Series or DataFrame of shape (n_samples_new,)
         """
+        if y is None:
+            raise ValueError("Got y=None; expected the class of each row.")
         refuse_missing(np.ravel(y))
-        if Container(X).kind == "polars":  # which the base class would take for pandas
+        if library_of(X) == "polars":  # which the base class would take for pandas
             X = _Covered(X)
         if library_of(y) == "polars" and y.shape[1] == 1:
             X, y = self.fit_resample(X, y.to_series(), **params)
@@ -145,7 +147,7 @@ class VAEOverSampler(CallbackSupportMixin, BaseOverSampler):
     def _check_X_y(self, X: Any, y: Any) -> Any:  # noqa: N802 -- the base class calls it
         y, binarize_y = check_target_type(y, indicate_one_vs_all=True)
         X = X.table if isinstance(X, _Covered) else X
-        if Container(X).kind:
+        if library_of(X):
             check_consistent_length(X, y)
             validate_data(self, X, skip_check_array=True)  # the estimator knows what a table may hold
         else:
@@ -204,7 +206,7 @@ def default_estimator() -> VAETransformer:
 
 def densify(X: Any) -> Any:
     """Return X with the sparse columns of a pandas table made dense: networks take no others."""
-    if Container(X).kind != "pandas":
+    if library_of(X) != "pandas":
         return X
     sparse = {name: dtype.subtype for name, dtype in X.dtypes.items() if hasattr(dtype, "fill_value")}
     return X.astype(sparse) if sparse else X
@@ -223,9 +225,9 @@ def append_rows(X: Any, new: Any) -> Any:
         return np.vstack((X, round_to(np.asarray(new), X.dtype)))
     if isinstance(new, np.ndarray):
         new = container.wrap(container.settle(new), whole=True)
-    elif Container(new).kind != container.kind:
+    elif library_of(new) != container.kind:
         raise ValueError(
-            f"Got X of {container.kind} with an estimator that was fitted on one of {Container(new).kind}; "
+            f"Got X of {container.kind} with an estimator that was fitted on one of {library_of(new)}; "
             "expected the same library. Convert X."
         )
     new = settle_truth(X, new)
@@ -282,6 +284,5 @@ def round_to(values: Array, dtype: np.dtype[Any]) -> Array:
     if dtype.kind == "b":
         return values >= TRUE_FROM
     if dtype.kind in "iu":
-        limits = np.iinfo(dtype)
-        values = np.clip(np.rint(values), limits.min, limits.max)
+        values = round_whole(values, dtype)
     return values.astype(dtype)

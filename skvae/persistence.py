@@ -23,25 +23,7 @@ from sklearn.base import BaseEstimator
 from sklearn.frozen import FrozenEstimator
 from torch import nn
 
-from . import (
-    _arrays,
-    _flow,
-    _joint,
-    _lookup,
-    _marginals,
-    _mixed,
-    _observation,
-    _order,
-    columns,
-    imputer,
-    likelihoods,
-    model,
-    networks,
-    objectives,
-    outlier,
-    priors,
-    transformer,
-)
+from . import model
 from ._compat import METADATA_REQUESTS
 from ._files import write_file
 from ._tree import Reader, Writer, name_of
@@ -52,25 +34,10 @@ FORMAT = 1
 MAX_HEADER = 1 << 25  # bytes; JSON data take up to some 30 times as much memory
 MAX_MODULES = 10_000  # calls of modules in all networks
 BLANK = "0" * 64  # stands where the checksum will
-MODULES = [
-    _arrays,
-    _flow,
-    _marginals,
-    _joint,
-    _lookup,
-    _mixed,
-    _observation,
-    _order,
-    columns,
-    imputer,
-    likelihoods,
-    model,
-    networks,
-    objectives,
-    outlier,
-    priors,
-    transformer,
-]
+MODULES = (
+    *("_arrays", "_flow", "_joint", "_lookup", "_marginals", "_mixed", "_observation", "_order", "columns"),
+    *("imputer", "likelihoods", "model", "networks", "objectives", "outlier", "priors", "transformer"),
+)
 # fmt: off
 LAYERS = [
     nn.AvgPool1d, nn.AvgPool2d, nn.BatchNorm1d, nn.BatchNorm2d, nn.CELU, nn.Conv1d, nn.Conv2d,
@@ -231,9 +198,8 @@ def _known_names() -> dict[str, Any]:
     """Map the names that any file may use to what they stand for."""
     from sklearn.impute import MissingIndicator  # here, as it takes as long as skvae
 
-    modules = list(MODULES)
-    if find_spec("imblearn"):  # without it there is no over-sampler to load
-        modules.append(importlib.import_module(".oversampler", __package__))
+    extra = ("oversampler",) if find_spec("imblearn") else ()  # without it there is none to load
+    modules = [importlib.import_module(f".{name}", __package__) for name in (*MODULES, *extra)]
     ours = [thing for module in modules for thing in vars(module).values() if _is_known(thing, module)]
     types = [bool, int, float, str, *np.sctypeDict.values()]  # as a parameter dtype has them
     theirs = [*LAYERS, *METADATA_REQUESTS, MissingIndicator, FrozenEstimator, *types]

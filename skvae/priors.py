@@ -5,14 +5,14 @@ A `Prior` is a specification; its `build` returns a `PriorModel`, the module tha
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
 from ._flow import Coupling
-from ._mixture import MIN_LOG_STD, MixtureLogProb
+from ._mixture import MIN_LOG_STD, MixtureLogProb, joint_log_prob
 from ._prior import Prior, PriorModel
 from ._random import choose, normal
 from ._values import check_count
@@ -62,7 +62,7 @@ class _StandardNormalModel(PriorModel):
 class _StandardNormalKL(torch.autograd.Function):
     """0.5 * sum(mean^2 + std^2 - 1 - 2 log_std), Kingma and Welling, appendix B, by fewer kernels."""
 
-    apply: ClassVar[Callable[..., torch.Tensor]]  # torch has not annotated it
+    apply: Callable[..., torch.Tensor]  # torch has not annotated it
 
     @staticmethod
     def forward(ctx: Any, mean: Any, log_std: Any, std: Any) -> Any:
@@ -188,11 +188,7 @@ class _MixtureModel(PriorModel):
 
     def _joint_log_prob(self, z: torch.Tensor) -> Any:
         """Return the log-density of each mode with its weight, shape (N, n_modes)."""
-        log_std = self.log_stds.clamp(min=MIN_LOG_STD)
-        precision = torch.exp(-2 * log_std)
-        scaled = self.means * precision
-        quadratic = z.square() @ precision.T - 2 * z @ scaled.T + (self.means * scaled).sum(1)
-        return torch.log_softmax(self.logits, 0) - log_std.sum(1) - 0.5 * quadratic
+        return joint_log_prob(z, self.means, self.log_stds, self.logits)[0]
 
     @torch.no_grad()
     def start(self, z: torch.Tensor, generator: torch.Generator, y: torch.Tensor | None = None) -> None:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from sklearn.exceptions import ConvergenceWarning
@@ -187,6 +187,8 @@ def train(
         if not run.is_sound():
             run.go_back()
             optimizer.reset()
+        if not run.records:  # nothing to keep
+            raise
         warn(
             f"Training was interrupted after {len(run.records)} epochs; the weights so far are kept.",
             ConvergenceWarning,
@@ -500,7 +502,7 @@ class _Run:
 class _WithGradient(torch.autograd.Function):
     """A number whose gradient by some values is given: torch imports sympy for those given to `grad`."""
 
-    apply: ClassVar[Callable[..., torch.Tensor]]  # torch has not annotated it
+    apply: Callable[..., torch.Tensor]  # torch has not annotated it
 
     @staticmethod
     def forward(ctx: Any, values: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:

@@ -36,6 +36,7 @@ from .priors import Prior
 __all__ = ["VAETransformer"]
 
 FAR = 1e15  # scales from the mean: beyond, squares in single precision soon overflow
+FARTHEST = 1e150  # that rows are taken to be: beyond, so do squares in double precision
 PRIOR_SHARE = 0.25  # of the draws of a score
 SAMPLES_AT_ONCE = 200  # of one row of what is given
 PARTICLES, LEAST_PARTICLES = 32, 200  # draws to choose from for each sample, and in all
@@ -287,11 +288,14 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         ValueError
             If X, y or a parameter is not what it may be, parameters do not go together, or the loss
             is no longer finite. A fit that fails leaves the estimator as it was.
+        KeyboardInterrupt
+            If interrupted in the first epoch. Later, what was learned so far is kept, with a warning.
 
         Warns
         -----
         ConvergenceWarning
-            If the loss was still falling fast, or no component is in use.
+            If the loss was still falling fast, no component is in use, the fit was interrupted, or a warm
+            start has no epochs left.
         """
         continuing = self.warm_start and hasattr(self, "module_")
         fit_model(self, X, y, sample_weight, (X_val, y_val), continuing=continuing)
@@ -678,7 +682,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             if not (standard.abs() > FAR).any():
                 return single, standard
             double = self._module(np.float64)
-            return double, double.likelihood.standardize(x.double())
+            return double, double.likelihood.standardize(x.double()).clamp(-FARTHEST, FARTHEST)
 
         return choose
 
@@ -692,4 +696,6 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
 def _standardize(module: VAE, x: torch.Tensor) -> tuple[torch.Tensor, bool]:
     """Return standardised rows, and whether no cell is missing: that is worth one look."""
     x = module.likelihood.standardize(x)
+    far = min(FARTHEST, torch.finfo(x.dtype).max)
+    x = x.clamp(-far, far)
     return x, not bool(x.sum().isnan())

@@ -18,7 +18,6 @@ from skvae._arrays import (
     location_and_scale,
     moments,
     row_chunks,
-    split_rows,
     torch_dtype,
 )
 
@@ -305,9 +304,6 @@ def test_chosen_rows_are_distinct_and_not_the_ones_set_aside(n_rows, n, seed):
     chosen = choose_rows(n_rows, n, seed)
     assert len(set(chosen)) == len(chosen) == min(n, n_rows)
     assert set(chosen) <= set(range(n_rows))
-    train, aside = split_rows(n_rows, 0.3, seed)
-    if n <= len(train):
-        assert not set(chosen) & set(aside)
     assert np.array_equal(choose_rows(n_rows, n, seed), chosen)
 
 

@@ -416,3 +416,27 @@ def test_frames_of_a_class(groups):
     new = small().fit(frame, pd.Series(y)).sample(4, y=1)
     assert isinstance(new, pd.DataFrame)
     assert list(new.columns) == list("abc")
+
+
+@pytest.mark.parametrize("unit", ["s", "us", "ns"])
+def test_classes_that_are_moments(groups, unit):
+    X, y = groups
+    days = np.array(["2020-01-01", "2021-01-01", "2022-01-01"], dtype=f"datetime64[{unit}]")
+    vae = small().fit(X, days[y])
+    expected = small().fit(X, y)
+    for label in (days[1], pd.Timestamp(days[1]), "2021-01-01"):
+        np.testing.assert_array_equal(
+            vae.sample(2, y=label, random_state=0), expected.sample(2, y=1, random_state=0)
+        )
+    np.testing.assert_array_equal(
+        vae.score_samples(X[:9], y=days[y[:9]]), expected.score_samples(X[:9], y=y[:9])
+    )
+    with pytest.raises(ValueError, match=r"\['1999-01-01.*expected some of \['2020-01-01"):
+        vae.sample(1, y=pd.Timestamp("1999-01-01"))
+
+
+def test_classes_that_are_booleans_among_objects(groups):
+    X, y = groups
+    vae = small().fit(X, pd.Series(y > 0, dtype=object))
+    assert vae.classes_.tolist() == [False, True]
+    assert vae.sample(2, y=True).shape == (2, 3)

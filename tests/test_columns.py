@@ -61,6 +61,8 @@ PANDAS = {
     "string": pd.Series(holed(WORDS), dtype="string"),
     "string_pyarrow": pd.Series(holed(WORDS), dtype="string[pyarrow]"),
     "string_arrow": pd.Series(holed(WORDS), dtype=arrow(pa.string())),
+    "category_arrow": pd.Series(holed(WORDS), dtype=arrow(pa.dictionary(pa.int8(), pa.string()))),
+    "category_int_arrow": pd.Series(holed(WHOLE), dtype=arrow(pa.dictionary(pa.int32(), pa.int64()))),
     "category": pd.Series(pd.Categorical(holed(WORDS))),
     "category_ordered": pd.Series(pd.Categorical(holed(WORDS), list("zäbaq"), ordered=True)),
     "category_int": pd.Series(pd.Categorical(holed(WHOLE))),

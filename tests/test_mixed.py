@@ -311,14 +311,6 @@ def test_drawn_decimals_are_decimals_where_reciprocals_are_rounded():
     np.testing.assert_array_equal(draws[1], np.round(draws[1], 1))
 
 
-def test_models_saved_before_are_read_where_reciprocals_are_rounded(levels):
-    model = build(levels[0], levels=levels[1])
-    old = copy.copy(model)
-    old.__setstate__(vars(model) | {"stride": 50.0})
-    assert old.stride == 64
-    assert copy.deepcopy(model).stride == model.stride == 4
-
-
 # -- the specification ------------------------------------------------------------------------------
 
 

@@ -209,17 +209,6 @@ def test_draws_that_break_a_rule_with_what_is_given_are_next_to_impossible():
     assert drawn[:, 1].isnan().all()
 
 
-def test_models_saved_before_know_no_order(model):
-    state = dict(vars(model))
-    state["_modules"] = {name: part for name, part in model._modules.items() if name != "order"}
-    old = object.__new__(type(model))
-    torch.nn.Module.__init__(old)
-    old.__setstate__(state)
-    rows = torch.tensor([[1.0, 2.0]], dtype=torch.float64)
-    assert len(old.order) == 0
-    assert torch.isfinite(old.row_log_prob(old.standardize(rows), output_of(old)))
-
-
 # -- tables --------------------------------------------------------------------------------------
 
 

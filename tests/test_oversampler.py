@@ -28,6 +28,7 @@ from sklearn.utils import estimator_checks, get_tags
 
 import skvae
 from skvae import VAEOverSampler, VAETransformer
+from skvae.oversampler import round_to
 
 tiny = partial(VAETransformer, 2, max_iter=3, hidden_layer_sizes=(8,))
 
@@ -312,6 +313,19 @@ def test_dtype_of_an_array(iris, dtype):
     assert len(X_res) == 150
     if np.issubdtype(dtype, np.integer):
         assert abs(X_res[len(X) :].mean() - X.mean()) < 1
+
+
+def test_classes_are_asked_for(iris):
+    with pytest.raises(ValueError, match="Got y=None; expected the class of each row"):
+        VAEOverSampler(tiny()).fit_resample(iris[0], None)
+
+
+def test_whole_numbers_beyond_their_type_stop_at_its_ends():
+    ends = np.iinfo(np.int64)
+    far = round_to(np.array([1e19, -1e19, 2.5e18]), np.dtype("int64"))
+    assert far[0] > 0.99 * ends.max
+    assert far[1] == ends.min
+    assert round_to(np.array([300.2, -7.0]), np.dtype("uint8")).tolist() == [255, 0]
 
 
 @pytest.mark.parametrize("labels", [["a", "b", "c"], [True, False], [0.0, 1.0, 2.0], [-1, 5, 7]], ids=str)

@@ -1016,6 +1016,12 @@ def test_a_save_that_fails_changes_nothing(fitted, path, monkeypatch, step, fail
     assert {p.name: p.read_bytes() for p in path.parent.iterdir()} == before
 
 
+def test_a_folder_that_is_not_there_is_named(fitted, tmp_path):
+    with pytest.raises(FileNotFoundError) as caught:
+        save(fitted, tmp_path / "no" / "model.skvae")
+    assert caught.value.filename == str((tmp_path / "no").resolve())
+
+
 def test_a_disk_that_is_full(fitted, path):
     resource = pytest.importorskip("resource")
     save(small(), path)

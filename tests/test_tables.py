@@ -625,6 +625,25 @@ def test_given_rows_may_have_their_columns_in_any_order(table, learned):
         learned.sample_conditional(table.iloc[0])
 
 
+def test_given_columns_that_are_not_there_are_named(table, learned):
+    with pytest.raises(ValueError, match=r"Got given, but no column 'agee'; expected some of \['degree'"):
+        learned.sample_conditional(table[["degree", "age"]].head(2).rename(columns={"age": "agee"}))
+
+
+def test_rows_are_given_as_a_dict_whatever_their_columns_lack(table):
+    X = table.head(60).assign(nothing=np.nan)
+    vae = small(max_iter=1).fit(X)
+    given = dict(X.iloc[0])
+    assert vae.sample_conditional(given, 2)["age"].tolist() == [X["age"].iloc[0]] * 2
+    with pytest.raises(ValueError, match="'nothing'; expected none"):
+        vae.sample_conditional(given | {"nothing": 1.0})
+
+
+def test_rows_of_a_table_without_duplicate_labels_are_given_several_times(table, learned):
+    some = table.head(2).set_flags(allows_duplicate_labels=False)
+    assert learned.sample_conditional(some, 2).index.tolist() == [0, 0, 1, 1]
+
+
 def test_numbers_that_are_levels_are_given_as_users_write_them():
     X = pd.DataFrame({"size": np.array([0.1, 0.2] * 30, "f4"), "x": np.arange(60.0)})
     vae = small(1, max_iter=1, categorical_features=["size"]).fit(X)

@@ -313,7 +313,7 @@ def test_a_step_too_far_is_no_fault_of_the_validation_rows():
     assert len(history["loss"]) == 80
 
 
-@pytest.mark.parametrize("step", range(0, 60, 7))
+@pytest.mark.parametrize("step", range(7, 60, 7))
 @pytest.mark.parametrize("averaging", [False, True])
 @pytest.mark.parametrize("late", [0, 1, 20])
 def test_no_nan_survives_an_interrupt(step, averaging, late):
@@ -325,8 +325,15 @@ def test_no_nan_survives_an_interrupt(step, averaging, late):
     model = make(prior=Mixture(3))
     plan = Plan(200, 30, 0.01, cycle=False, averaging=averaging)
     optimizer = make_optimizer(model, plan)
-    with pytest.warns(ConvergenceWarning):
-        history = run(model, plan, Spoiled(model, spoil), optimizer=optimizer)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        try:
+            history = run(model, plan, Spoiled(model, spoil), optimizer=optimizer)
+        except KeyboardInterrupt:  # it has gone back to the start, where there is nothing to keep
+            assert not told
+            return
+    assert "interrupted" in str(told[-1].message)
+    assert len(history["loss"]) > 0
     assert np.isfinite(history["loss"]).all()
     assert all(value.isfinite().all() for value in weights(model).values())
     kept = [tensor for tensors in optimizer.state()["tensors"] for tensor in tensors]
@@ -383,10 +390,8 @@ def test_an_interrupt_at_the_first_step():
         raise KeyboardInterrupt
 
     model = make()
-    with pytest.warns(ConvergenceWarning, match="after 0 epochs"):
-        history = run(model, Plan(100, 30, 0.01), Spoiled(model, interrupt))
-    assert history == {key: [] for key in ("loss", "reconstruction", "kl", "beta", "learning_rate")}
-    assert same(weights(model), weights(make()))
+    with pytest.raises(KeyboardInterrupt):
+        run(model, Plan(100, 30, 0.01), Spoiled(model, interrupt))
 
 
 def test_other_errors_pass():
