@@ -373,7 +373,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         Returns
         -------
         X_original : ndarray or DataFrame of shape (n_samples, n_features)
-            In the units of the data; a DataFrame if `fit` got one.
+            In the units of the data; a DataFrame if `fit` got one. Means of whole numbers are rounded in
+            a table of mixed types, else they are floats.
         """
         check_is_fitted(self)
         index = getattr(X, "index", None) if hasattr(X, "iloc") else None  # of a pandas table
