@@ -34,7 +34,7 @@ FORMAT = 1
 MAX_HEADER = 1 << 25  # bytes; JSON data take up to some 30 times as much memory
 MAX_MODULES = 10_000  # calls of modules in all networks
 BLANK = "0" * 64  # stands where the checksum will
-MODULES = (
+MODULES = (  # of the classes that files name
     *("_arrays", "_flow", "_joint", "_lookup", "_marginals", "_mixed", "_observation", "_order", "columns"),
     *("imputer", "likelihoods", "model", "networks", "objectives", "outlier", "priors", "transformer"),
 )
