@@ -89,8 +89,23 @@ class Lookup(nn.Module):
         u = uniform(code.shape, self.mean, generator)
         if self.lattice is None:
             return torch.lerp(self.low[cell], self.high[cell], u)
-        origin, step, unit = self.lattice
-        i = self.lowest[cell] + torch.floor(u * self.n[cell]).minimum(self.n[cell] - 1)
+        return self._member(cell, torch.floor(u * self.n[cell]).minimum(self.n[cell] - 1))
+
+    def clip(self, x: torch.Tensor) -> torch.Tensor:
+        """Return numbers, those beyond all that may be drawn as the nearest of these."""
+        if self.nominal or not len(self.ladder):
+            return x
+        if self.lattice is None:
+            low, high = self.low, self.high
+        else:
+            cell = torch.arange(len(self.ladder), device=x.device)
+            low, high = self._member(cell, torch.zeros_like(self.n)), self._member(cell, self.n - 1)
+        return x.clamp(low.min().to(x), high.max().to(x))
+
+    def _member(self, cell: torch.Tensor, i: torch.Tensor) -> torch.Tensor:
+        """Return the value at a place in a cell of a lattice."""
+        origin, step, unit = self.lattice  # type: ignore[misc]
+        i = self.lowest[cell] + i
         place = self.heap[cell] * (i + 1 + torch.floor(i / (self.ratio[cell] - 1)))
         return _exact_ratio(origin + step * place, unit)
 

@@ -341,7 +341,7 @@ class MixedModel(nn.Module):
         def chance(key: torch.Tensor) -> torch.Tensor:
             return uniform(key.shape, key, generator)
 
-        return self._draw(x, output, generator, False, chance, known)
+        return self._draw(x, output, generator, False, chance, None if known is None else self._clip(known))
 
     def _draw(
         self,
@@ -372,6 +372,10 @@ class MixedModel(nn.Module):
             values.append(value.where(~given, torch.nan if known is None else known[..., j].to(value)))
             log_prob = log_prob - IMPOSSIBLE * (given & self.order.is_broken(j, values))
         return torch.stack(values, -1).where(torch.isnan(x), torch.nan), log_prob
+
+    def _clip(self, known: torch.Tensor) -> torch.Tensor:
+        """Return rows in which numbers beyond those of training are the nearest of these."""
+        return torch.stack([column.clip(known[..., j]) for j, column in enumerate(self.columns)], -1)
 
     def expect(
         self,
@@ -408,7 +412,7 @@ class MixedModel(nn.Module):
         means = torch.stack(values, -1)
         if known is None:
             return means
-        return self.order.keep(torch.where(is_free, means, known.to(means)), is_free)
+        return self.order.keep(torch.where(is_free, means, self._clip(known).to(means)), is_free)
 
     def _follow(
         self,

@@ -111,7 +111,7 @@ class Writer:
         if NUMPY_DTYPE.fullmatch(array.dtype.str) is None:
             _refuse(array, path)
         name = self._name(path)
-        self.tensors[name] = torch.from_numpy(array.reshape(-1).view(np.uint8).copy())
+        self.tensors[name] = torch.from_numpy(np.ascontiguousarray(array).reshape(-1).view(np.uint8).copy())
         return [name, array.dtype.str, list(array.shape)]
 
     def _object(self, value: Any, path: Path) -> dict[str, Any]:

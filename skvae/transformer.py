@@ -61,7 +61,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
     hidden_layer_sizes : sequence of int or "auto", default="auto"
         Widths of the encoder's hidden layers; the decoder is its mirror image. Empty: a linear
         encoder and decoder: with ``prior="normal"`` probabilistic PCA or factor analysis. "auto": two
-        layers of 128 below 1,000 rows, of 192 below 5,000 rows of numbers, else of 256.
+        layers of 128 below 1,000 rows, of 192 below 5,000 but under "mixed", else of 256.
     activation : str, default="silu"
         A key of `skvae.networks.ACTIVATIONS`.
     encoder : callable or None, default=None
@@ -102,8 +102,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         of 512 rows on, 0.015 if all rows make one.
     weight_decay : float or "auto", default="auto"
         Precision of a Gaussian prior on the networks' matrices, per row: half of it times their
-        squares is added to the loss. "auto" is less the fewer columns and the more rows there are; of
-        tables up to 1,000 rows at least 0.05.
+        squares is added to the loss. "auto" is less the fewer columns and the more rows there are; under
+        "mixed" up to 1,000 rows at least 0.05.
     early_stopping : bool, default=False
         Once the loss of held-out rows no longer improves, go back to the best weights and on to the
         end of the learning rate's schedule within half as many epochs as it took, then keep the best.
@@ -122,7 +122,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         Where to compute, in float64 as well, which Apple's GPUs ("mps") have not; "auto" takes CUDA
         where there is one.
     precision : {"auto", "float32", "float64", "bfloat16"}, default="auto"
-        Type that training computes in; "auto" is float64 if all rows of an array make one batch, else
+        Type that training computes in; "auto" is float64 if all rows make one batch, but under "mixed", else
         float32, on a GPU with products in TensorFloat-32 unless torch has been told otherwise.
         "bfloat16" is float32 with the networks' products in bfloat16, for wide networks and large
         batches on hardware that has it. Whatever it is, float64 rows are encoded and scored in float64,
@@ -271,8 +271,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         y : array-like of shape (n_samples,), default=None
             Classes, if `conditional`; ignored otherwise.
         sample_weight : array-like of shape (n_samples,), default=None
-            How many equal rows a row stands for. Weights are relative in the loss; their sum is the
-            amount of data, which the defaults go by.
+            How many equal rows a row stands for. Weights are relative in the loss; their sum, or if it
+            is more the number of distinct rows, is the amount of data, which the defaults go by.
         X_val : array-like of shape (n_val_samples, n_features), default=None
             Rows to evaluate every epoch; with `early_stopping` the ones to stop by, instead of a
             part of X.
@@ -294,8 +294,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         Warns
         -----
         ConvergenceWarning
-            If the loss was still falling fast, no component is in use, the fit was interrupted, or a warm
-            start has no epochs left.
+            If the loss was still falling fast, no component is in use, the fit was interrupted, or
+            `max_iter` is less than the epochs that a warm start goes on from.
         """
         continuing = self.warm_start and hasattr(self, "module_")
         fit_model(self, X, y, sample_weight, (X_val, y_val), continuing=continuing)
@@ -411,7 +411,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         noise : bool, default=True
             Draw x given z; False gives its mean, which is what people look at in images.
         missing : bool, default=True
-            Leave cells of a table empty as training rows have them; False fills all.
+            Under "mixed", leave cells empty as training rows have them; False fills all. Other
+            likelihoods draw no empty cells.
         random_state : int, RandomState instance or None, default=None
             None draws something new at every call.
 

@@ -32,7 +32,7 @@ from sklearn import config_context
 from sklearn.base import BaseEstimator, clone
 from sklearn.datasets import load_iris
 from sklearn.frozen import FrozenEstimator
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
@@ -1014,6 +1014,15 @@ def test_a_save_that_fails_changes_nothing(fitted, path, monkeypatch, step, fail
     with pytest.raises((OSError, KeyboardInterrupt)):
         save(fitted, path)
     assert {p.name: p.read_bytes() for p in path.parent.iterdir()} == before
+
+
+@pytest.mark.parametrize("index", [np.s_[::-1], np.s_[:, ::2], np.s_[1:, 0]])
+def test_arrays_of_any_strides(path, index):
+    array = np.arange(12.0).reshape(3, 4)[index]
+    scaler = StandardScaler().fit(np.eye(3))
+    scaler.mean_ = array
+    save(make_pipeline(scaler, small()), path)
+    np.testing.assert_array_equal(load(path, trusted=(Pipeline, StandardScaler))[0].mean_, array)
 
 
 def test_a_folder_that_is_not_there_is_named(fitted, tmp_path):

@@ -710,3 +710,20 @@ def test_a_given_number_beyond_the_range_counts_as_the_nearest(table, learned):
     share = [rows["boss"].astype(float).mean() for rows in drawn]
     assert share[1] == pytest.approx(share[0], abs=0.1)
     assert share[1] > table["boss"].mean() + 0.2
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_column_compared_with_one_far_beyond_its_range_keeps_to_its_own(whole):
+    rng = np.random.default_rng(0)
+    a = rng.integers(0, 50, 400) if whole else rng.random(400)
+    X = pd.DataFrame({"a": a, "b": a + rng.integers(0, 5, 400), "k": rng.choice(["x", "y"], 400)})
+    vae = small(max_iter=5).fit(X)
+    assert len(vae.module_.likelihood.order) == 1
+    for far in (X["a"].max() + 10, 10**6):
+        given = pd.DataFrame({"a": [far], "b": [np.nan], "k": ["x"]}, dtype=object).astype({"k": "str"})
+        given = given.astype({"a": float, "b": float})
+        filled = [vae.impute(given), vae.impute(given, draw=True), vae.sample_conditional(given, 20)]
+        assert all(X["a"].max() <= b <= X["b"].max() for rows in filled for b in rows["b"])
+        assert all((rows["a"] == far).all() for rows in filled)
+    low = vae.impute(pd.DataFrame({"a": [np.nan], "b": [-1e6], "k": ["x"]}))
+    assert low["a"][0] == X["a"].min()
