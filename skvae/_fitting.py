@@ -234,11 +234,7 @@ def train_model(
     plan = make_plan(vae, data, passing)
     if plan.epochs == 0:
         if vae.max_iter != "auto" and vae.n_iter_ > vae.max_iter:
-            warn(
-                f"Got max_iter={vae.max_iter} after {vae.n_iter_} epochs and passes, so nothing was trained. "
-                "It counts those of all fits together: raise it, or call partial_fit.",
-                ConvergenceWarning,
-            )
+            warn_of_no_epochs(vae.max_iter, vae.n_iter_)
         return
     if vae.n_iter_ == 0 or vae.precision != "auto":
         vae._training_dtype = plan.dtype
@@ -392,6 +388,15 @@ def falls_fast(losses: list[float]) -> bool:
         return False
     early, late = (np.mean(losses[start * n // 10 : 1 + (start + 1) * n // 10]) for start in (2, 4))
     return bool(early - late > FAST * (losses[0] - losses[-1]))
+
+
+def warn_of_no_epochs(max_iter: int, epochs: int) -> None:
+    """Say that a warm start had no epochs left."""
+    warn(
+        f"Got max_iter={max_iter} after {epochs} epochs and passes, so nothing was trained. It counts those "
+        "of all fits together: raise it, or call partial_fit.",
+        ConvergenceWarning,
+    )
 
 
 def warn_of_haste(epochs: int) -> None:
